@@ -8,6 +8,7 @@ pub mod convert;
 pub mod identity;
 pub mod lane;
 pub mod limits;
+pub mod liveness;
 pub mod model;
 pub mod process;
 pub mod tls;

@@ -3,13 +3,7 @@
 //! Lints are off here and nowhere else: this code is generated.
 
 /// Messages of protocol version 1.
-#[allow(
-    missing_docs,
-    unsafe_code,
-    clippy::all,
-    clippy::pedantic,
-    rustdoc::all
-)]
+#[allow(missing_docs, clippy::all, clippy::pedantic, rustdoc::all)]
 pub mod v1 {
     tonic::include_proto!("remoteistio.v1");
 }

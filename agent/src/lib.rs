@@ -1,1 +1,10 @@
-//! Placeholder.
+//! The agent: keeps one remote cluster as the hub says it should be, with or without the hub.
+
+pub mod app;
+pub mod apply;
+pub mod args;
+pub mod engine;
+pub mod link;
+pub mod metrics;
+pub mod observe;
+pub mod session;

@@ -1,1 +1,15 @@
-//! Placeholder.
+//! The hub: watches the central cluster and streams to every remote what it should hold.
+
+pub mod app;
+pub mod args;
+pub mod crd;
+pub mod index;
+pub mod lease;
+pub mod link;
+pub mod metrics;
+pub mod registry;
+pub mod report;
+pub mod session;
+pub mod state;
+pub mod status;
+pub mod watch;

@@ -1,0 +1,5 @@
+//! To be written.
+
+mod desired;
+
+pub use desired::{Desired, Problem, ServiceDesired};
