@@ -78,9 +78,21 @@ pub fn write_lane(lane: Lane) -> i32 {
 }
 
 fn at_most(what: &'static str, count: usize, limit: usize) -> Result<(), FrameError> {
-    if count <= limit { Ok(()) } else { Err(FrameError::TooMany { what, count, limit }) }
+    if count <= limit {
+        Ok(())
+    } else {
+        Err(FrameError::TooMany { what, count, limit })
+    }
 }
 
 fn no_longer_than(what: &'static str, text: &str, limit: usize) -> Result<(), FrameError> {
-    if text.len() <= limit { Ok(()) } else { Err(FrameError::TooLong { what, length: text.len(), limit }) }
+    if text.len() <= limit {
+        Ok(())
+    } else {
+        Err(FrameError::TooLong {
+            what,
+            length: text.len(),
+            limit,
+        })
+    }
 }

@@ -88,7 +88,10 @@ pub fn parse_uri(uri: &str, trust_domain: &str) -> Result<Identity, IdentityErro
         .strip_prefix("spiffe://")
         .and_then(|rest| rest.strip_prefix(trust_domain))
         .and_then(|rest| rest.strip_prefix('/'))
-        .ok_or_else(|| IdentityError::TrustDomain { uri: cut(uri), expected: trust_domain.to_owned() })?;
+        .ok_or_else(|| IdentityError::TrustDomain {
+            uri: cut(uri),
+            expected: trust_domain.to_owned(),
+        })?;
     let no_identity = || IdentityError::Path(cut(uri));
     match path.split_once('/') {
         None if path == "hub" => Ok(Identity::Hub),
@@ -103,8 +106,11 @@ pub fn parse_uri(uri: &str, trust_domain: &str) -> Result<Identity, IdentityErro
 /// # Errors
 /// The certificate cannot be read, or does not name exactly one identity of this trust domain.
 pub fn from_certificate(der: &[u8], trust_domain: &str) -> Result<Identity, IdentityError> {
-    let (_, certificate) = X509Certificate::from_der(der).map_err(|error| IdentityError::Unreadable(error.to_string()))?;
-    let names = certificate.subject_alternative_name().map_err(|error| IdentityError::Unreadable(error.to_string()))?;
+    let (_, certificate) =
+        X509Certificate::from_der(der).map_err(|error| IdentityError::Unreadable(error.to_string()))?;
+    let names = certificate
+        .subject_alternative_name()
+        .map_err(|error| IdentityError::Unreadable(error.to_string()))?;
     let uris: Vec<&str> = names
         .iter()
         .flat_map(|names| &names.value.general_names)
@@ -136,7 +142,11 @@ mod tests {
     #[test]
     fn uri_of_an_identity_reads_back() {
         let remote = RemoteName::new("remote-1").expect("a DNS label");
-        for identity in [Identity::Remote(remote), Identity::Hub, Identity::Operator("ann".to_owned())] {
+        for identity in [
+            Identity::Remote(remote),
+            Identity::Hub,
+            Identity::Operator("ann".to_owned()),
+        ] {
             assert_eq!(parse_uri(&identity.uri("mesh.test"), "mesh.test"), Ok(identity));
         }
     }

@@ -97,7 +97,7 @@ pub const FRAMES_QUEUED: usize = 64;
 pub const RECONNECT_PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 
 /// A session that lived so long makes the next reconnect start from the first pause again.
-pub const HEALTHY_AFTER: Duration = Duration::from_secs(60);
+pub const HEALTHY_AFTER: Duration = Duration::from_mins(1);
 
 /// Addresses in one `EndpointSlice`, the default of Kubernetes' own controller.
 pub const ADDRESSES_PER_SLICE: usize = 100;
@@ -116,7 +116,10 @@ pub fn guard_allows(removed: usize, held: usize) -> bool {
 pub fn detail(text: impl Into<String>) -> String {
     let mut text = text.into();
     if text.len() > DETAIL_MAX_BYTES {
-        let end = (0..=DETAIL_MAX_BYTES).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        let end = (0..=DETAIL_MAX_BYTES)
+            .rev()
+            .find(|end| text.is_char_boundary(*end))
+            .unwrap_or(0);
         text.truncate(end);
     }
     text

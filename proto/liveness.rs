@@ -94,7 +94,10 @@ impl Liveness {
         let pause = Duration::from_nanos(self.interval).mul_f64(factor);
         self.beat_at = now + nanoseconds(pause);
         self.beats += 1;
-        Some(Beat { sequence: self.beats, received: self.received })
+        Some(Beat {
+            sequence: self.beats,
+            received: self.received,
+        })
     }
 
     /// When [`Liveness::beat`] has something to say next.
@@ -110,7 +113,9 @@ impl Liveness {
         if longer(self.heard_at, limits::HEARTBEAT_DEADLINE) {
             return Some(Dead::Silent);
         }
-        let unread = self.unread_since.is_some_and(|since| longer(since, limits::PROGRESS_DEADLINE));
+        let unread = self
+            .unread_since
+            .is_some_and(|since| longer(since, limits::PROGRESS_DEADLINE));
         unread.then_some(Dead::NotReading)
     }
 }
@@ -164,8 +169,20 @@ mod tests {
     #[test]
     fn heartbeat_comes_at_once_and_then_in_its_interval() {
         let mut stream = stream();
-        assert_eq!(stream.beat(0, 0.5), Some(Beat { sequence: 1, received: 0 }));
+        assert_eq!(
+            stream.beat(0, 0.5),
+            Some(Beat {
+                sequence: 1,
+                received: 0
+            })
+        );
         assert_eq!(stream.beat(9 * SECOND, 0.5), None);
-        assert_eq!(stream.beat(10 * SECOND, 0.5), Some(Beat { sequence: 2, received: 0 }));
+        assert_eq!(
+            stream.beat(10 * SECOND, 0.5),
+            Some(Beat {
+                sequence: 2,
+                received: 0
+            })
+        );
     }
 }

@@ -11,9 +11,9 @@ mod peer;
 mod verifier;
 
 #[cfg(test)]
-mod tests;
-#[cfg(test)]
 pub(crate) mod test_ca;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -98,7 +98,11 @@ impl TlsSource {
     pub fn load(files: CertificateFiles, trust_domain: &str) -> Result<Arc<Self>, TlsError> {
         if !identity::is_trust_domain(trust_domain) {
             let problem = Problem::TrustDomainName(trust_domain.to_owned());
-            return Err(TlsError { file: TlsFile::Certificate, path: files.certificate, problem });
+            return Err(TlsError {
+                file: TlsFile::Certificate,
+                path: files.certificate,
+                problem,
+            });
         }
         let contents = files.read()?;
         let config = material::build(&files, &contents, trust_domain, SystemTime::now())?;
@@ -109,7 +113,10 @@ impl TlsSource {
             files,
             trust_domain: trust_domain.to_owned(),
             current: ArcSwap::from_pointee(config),
-            seen: Mutex::new(Seen { used: contents.fingerprint(), refused: None }),
+            seen: Mutex::new(Seen {
+                used: contents.fingerprint(),
+                refused: None,
+            }),
             status: watch::Sender::default(),
         }))
     }
@@ -165,7 +172,10 @@ impl TlsSource {
                     return;
                 }
                 let now = SystemTime::now();
-                (fingerprint, material::build(&self.files, &contents, &self.trust_domain, now))
+                (
+                    fingerprint,
+                    material::build(&self.files, &contents, &self.trust_domain, now),
+                )
             }
             Err(error) => (Contents::fingerprint_of_failure(&error), Err(error)),
         };
@@ -178,7 +188,10 @@ impl TlsSource {
     fn take(&self, config: TlsConfig, fingerprint: Fingerprint) {
         tracing::info!(serial = %config.own.serial, "certificate files changed, new connections use them");
         self.current.store(Arc::new(config));
-        *self.seen.lock() = Seen { used: fingerprint, refused: None };
+        *self.seen.lock() = Seen {
+            used: fingerprint,
+            refused: None,
+        };
         self.status.send_modify(|status| {
             status.reloads += 1;
             status.error = None;

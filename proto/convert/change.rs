@@ -41,8 +41,11 @@ pub struct DeltaPart {
 /// Writes a delta as parts of at most about [`limits::FRAME_TARGET_BYTES`].
 #[must_use]
 pub fn delta_parts(lane: Lane, change: &Change) -> Vec<v1::Delta> {
-    let mut upserts: VecDeque<v1::Upsert> =
-        change.upserts.iter().flat_map(|(key, payload)| write_payload(key, payload)).collect();
+    let mut upserts: VecDeque<v1::Upsert> = change
+        .upserts
+        .iter()
+        .flat_map(|(key, payload)| write_payload(key, payload))
+        .collect();
     let mut removals: VecDeque<&Key> = change.removals.iter().collect();
     let mut parts = Vec::new();
     loop {
@@ -90,7 +93,12 @@ fn write_payload(key: &Key, payload: &Payload) -> Vec<v1::Upsert> {
             Some(set) if set.endpoints.len() > ENDPOINTS_PER_UPSERT => write_large_set(key, object, set),
             _ => vec![write_upsert(key, object)],
         },
-        Payload::Patch { base, patch, version, position } => vec![v1::Upsert {
+        Payload::Patch {
+            base,
+            patch,
+            version,
+            position,
+        } => vec![v1::Upsert {
             key: key.to_string(),
             version: version.as_bytes().to_vec(),
             position: *position,
@@ -124,7 +132,11 @@ fn write_large_set(key: &Key, object: &Object, set: &EndpointSet) -> Vec<v1::Ups
 /// The part breaks the contract as a whole.
 pub fn read_delta(delta: v1::Delta) -> Result<DeltaPart, FrameError> {
     let lane = read_lane(delta.lane)?;
-    at_most("changes of one part", delta.upserts.len() + delta.removals.len(), limits::CHANGES_PER_PART)?;
+    at_most(
+        "changes of one part",
+        delta.upserts.len() + delta.removals.len(),
+        limits::CHANGES_PER_PART,
+    )?;
     let end = if delta.last {
         let hash = LaneHash::from_bytes(&delta.next_hash).ok_or(FrameError::Hash(delta.next_hash.len()))?;
         Some((delta.complete, delta.released, hash))
@@ -132,8 +144,16 @@ pub fn read_delta(delta: v1::Delta) -> Result<DeltaPart, FrameError> {
         None
     };
     let (nonce, part) = (delta.nonce, delta.part);
-    let mut read =
-        DeltaPart { lane, nonce, part, end, upserts: vec![], removals: vec![], unread: vec![], nameless: 0 };
+    let mut read = DeltaPart {
+        lane,
+        nonce,
+        part,
+        end,
+        upserts: vec![],
+        removals: vec![],
+        unread: vec![],
+        nameless: 0,
+    };
     for upsert in delta.upserts {
         let Some(key) = read_key(&upsert.key) else {
             read.nameless += 1;
@@ -154,14 +174,19 @@ pub fn read_delta(delta: v1::Delta) -> Result<DeltaPart, FrameError> {
 }
 
 fn read_key(text: &str) -> Option<Key> {
-    (text.len() <= limits::KEY_MAX_BYTES).then(|| text.parse().ok()).flatten()
+    (text.len() <= limits::KEY_MAX_BYTES)
+        .then(|| text.parse().ok())
+        .flatten()
 }
 
 /// Writes the answer to a delta, in as many frames as its nacks need.
 #[must_use]
 pub fn ack_frames(lane: Lane, nonce: u64, hash: LaneHash, nacks: &[Nack]) -> Vec<v1::Ack> {
-    let chunks: Vec<&[Nack]> =
-        if nacks.is_empty() { vec![&[]] } else { nacks.chunks(limits::ENTRIES_PER_MESSAGE / 4).collect() };
+    let chunks: Vec<&[Nack]> = if nacks.is_empty() {
+        vec![&[]]
+    } else {
+        nacks.chunks(limits::ENTRIES_PER_MESSAGE / 4).collect()
+    };
     let last = chunks.len() - 1;
     let frame = |(index, nacks): (usize, &&[Nack])| v1::Ack {
         lane: write_lane(lane),
@@ -185,7 +210,11 @@ pub fn read_ack(ack: v1::Ack) -> Result<(Lane, u64, LaneHash, Vec<Nack>, bool), 
     for nack in ack.nacks {
         no_longer_than("detail of a nack", &nack.detail, limits::DETAIL_MAX_BYTES)?;
         if let Some(key) = read_key(&nack.key).filter(|key| key.lane() == lane) {
-            nacks.push(Nack { key, reason: read_reason(nack.reason), detail: nack.detail });
+            nacks.push(Nack {
+                key,
+                reason: read_reason(nack.reason),
+                detail: nack.detail,
+            });
         }
     }
     Ok((lane, ack.nonce, hash, nacks, ack.more))
@@ -201,7 +230,11 @@ fn write_nack(nack: &Nack) -> v1::Nack {
         NackReason::Stale => v1::NackReason::Stale,
         NackReason::GuardHeld => v1::NackReason::GuardHeld,
     };
-    v1::Nack { key: nack.key.to_string(), reason: reason.into(), detail: limits::detail(nack.detail.as_str()) }
+    v1::Nack {
+        key: nack.key.to_string(),
+        reason: reason.into(),
+        detail: limits::detail(nack.detail.as_str()),
+    }
 }
 
 /// A reason that a later release adds is taken as the one that is never retried by itself.

@@ -19,9 +19,9 @@ pub type Unread = (NackReason, String);
 pub fn write_upsert(key: &Key, object: &Object) -> v1::Upsert {
     let body = match &object.body {
         Body::Endpoints(set) => v1::upsert::Object::Endpoints(write_set(set)),
-        Body::Service(service) => {
-            v1::upsert::Object::Service(v1::Service { ports: service.ports.iter().map(write_port).collect() })
-        }
+        Body::Service(service) => v1::upsert::Object::Service(v1::Service {
+            ports: service.ports.iter().map(write_port).collect(),
+        }),
         Body::Injection => v1::upsert::Object::Injection(v1::InjectionNamespace {}),
     };
     v1::Upsert {
@@ -48,27 +48,44 @@ pub fn read_upsert(lane: Lane, key: &Key, upsert: v1::Upsert) -> Result<Payload,
         (Some(v1::upsert::Object::Endpoints(set)), Key::Endpoints { .. }) => Ok(full(Body::Endpoints(read_set(set)?))),
         (Some(v1::upsert::Object::EndpointPatch(patch)), Key::Endpoints { .. }) => {
             let base = Version::from_bytes(&patch.base).ok_or_else(|| invalid("a base has 16 bytes".to_owned()))?;
-            Ok(Payload::Patch { base, patch: read_patch(patch)?, version, position })
+            Ok(Payload::Patch {
+                base,
+                patch: read_patch(patch)?,
+                version,
+                position,
+            })
         }
-        (Some(v1::upsert::Object::Service(service)), Key::Service { .. }) => {
-            Ok(full(Body::Service(ServiceIntent { ports: read_ports(service.ports)? })))
-        }
+        (Some(v1::upsert::Object::Service(service)), Key::Service { .. }) => Ok(full(Body::Service(ServiceIntent {
+            ports: read_ports(service.ports)?,
+        }))),
         (Some(v1::upsert::Object::Injection(_)), Key::Injection { .. }) => Ok(full(Body::Injection)),
-        (None, _) => Err((NackReason::UnknownKind, "this release does not know what the object is".to_owned())),
+        (None, _) => Err((
+            NackReason::UnknownKind,
+            "this release does not know what the object is".to_owned(),
+        )),
         (Some(_), _) => Err(invalid(format!("the object is not of the kind that key {key} names"))),
     }
 }
 
 pub(super) fn write_set(set: &EndpointSet) -> v1::EndpointSet {
     v1::EndpointSet {
-        endpoints: set.endpoints.iter().map(|(address, endpoint)| write_endpoint(*address, endpoint)).collect(),
+        endpoints: set
+            .endpoints
+            .iter()
+            .map(|(address, endpoint)| write_endpoint(*address, endpoint))
+            .collect(),
         port_sets: write_port_sets(set),
         continues: false,
     }
 }
 
 pub(super) fn write_port_sets(set: &EndpointSet) -> Vec<v1::PortSet> {
-    set.port_sets.iter().map(|ports| v1::PortSet { ports: ports.iter().map(write_port).collect() }).collect()
+    set.port_sets
+        .iter()
+        .map(|ports| v1::PortSet {
+            ports: ports.iter().map(write_port).collect(),
+        })
+        .collect()
 }
 
 pub(super) fn write_endpoint(address: IpAddr, endpoint: &Endpoint) -> v1::Endpoint {
@@ -85,7 +102,11 @@ pub(super) fn write_endpoint(address: IpAddr, endpoint: &Endpoint) -> v1::Endpoi
 pub(super) fn write_patch(base: Version, patch: &EndpointPatch) -> v1::EndpointPatch {
     v1::EndpointPatch {
         base: base.as_bytes().to_vec(),
-        upserts: patch.upserts.iter().map(|(address, endpoint)| write_endpoint(*address, endpoint)).collect(),
+        upserts: patch
+            .upserts
+            .iter()
+            .map(|(address, endpoint)| write_endpoint(*address, endpoint))
+            .collect(),
         removals: patch.removals.iter().map(ToString::to_string).collect(),
     }
 }
@@ -102,25 +123,49 @@ fn write_port(port: &Port) -> v1::Port {
 fn read_set(set: v1::EndpointSet) -> Result<EndpointSet, Unread> {
     bounded("endpoints", set.endpoints.len(), limits::ENDPOINTS_PER_SET)?;
     bounded("port sets", set.port_sets.len(), limits::PORT_SETS_PER_SET)?;
-    let port_sets: Vec<PortSet> =
-        set.port_sets.into_iter().map(|ports| read_ports(ports.ports)).collect::<Result<_, _>>()?;
-    let mut read = EndpointSet { endpoints: BTreeMap::new(), port_sets };
+    let port_sets: Vec<PortSet> = set
+        .port_sets
+        .into_iter()
+        .map(|ports| read_ports(ports.ports))
+        .collect::<Result<_, _>>()?;
+    let mut read = EndpointSet {
+        endpoints: BTreeMap::new(),
+        port_sets,
+    };
     for endpoint in set.endpoints {
         let (address, endpoint) = read_endpoint(endpoint)?;
         if !read.has_port_set(endpoint.port_set) {
-            return Err((NackReason::Invalid, format!("endpoint {address} refers to ports that the set does not have")));
+            return Err((
+                NackReason::Invalid,
+                format!("endpoint {address} refers to ports that the set does not have"),
+            ));
         }
         if read.endpoints.insert(address, endpoint).is_some() {
-            return Err((NackReason::Invalid, format!("endpoint {address} stands twice in the set")));
+            return Err((
+                NackReason::Invalid,
+                format!("endpoint {address} stands twice in the set"),
+            ));
         }
     }
     Ok(read)
 }
 
 fn read_patch(patch: v1::EndpointPatch) -> Result<EndpointPatch, Unread> {
-    bounded("patched endpoints", patch.upserts.len() + patch.removals.len(), limits::ENDPOINTS_PER_SET)?;
-    let upserts = patch.upserts.into_iter().map(read_endpoint).collect::<Result<BTreeMap<_, _>, _>>()?;
-    let removals = patch.removals.iter().map(|text| read_address(text)).collect::<Result<BTreeSet<_>, _>>()?;
+    bounded(
+        "patched endpoints",
+        patch.upserts.len() + patch.removals.len(),
+        limits::ENDPOINTS_PER_SET,
+    )?;
+    let upserts = patch
+        .upserts
+        .into_iter()
+        .map(read_endpoint)
+        .collect::<Result<BTreeMap<_, _>, _>>()?;
+    let removals = patch
+        .removals
+        .iter()
+        .map(|text| read_address(text))
+        .collect::<Result<BTreeSet<_>, _>>()?;
     if let Some(both) = removals.iter().find(|address| upserts.contains_key(*address)) {
         return Err((NackReason::Invalid, format!("the patch both adds and removes {both}")));
     }
@@ -132,8 +177,24 @@ fn read_endpoint(endpoint: v1::Endpoint) -> Result<(IpAddr, Endpoint), Unread> {
     for text in [&endpoint.network, &endpoint.zone] {
         bounded("bytes of a network or zone", text.len(), limits::NAME_MAX_BYTES)?;
     }
-    let v1::Endpoint { ready, port_set, network, zone, weight, .. } = endpoint;
-    Ok((address, Endpoint { ready, port_set, network, zone, weight }))
+    let v1::Endpoint {
+        ready,
+        port_set,
+        network,
+        zone,
+        weight,
+        ..
+    } = endpoint;
+    Ok((
+        address,
+        Endpoint {
+            ready,
+            port_set,
+            network,
+            zone,
+            weight,
+        },
+    ))
 }
 
 fn read_address(text: &str) -> Result<IpAddr, Unread> {
@@ -156,13 +217,21 @@ fn read_port(port: v1::Port) -> Result<Port, Unread> {
     let number = number.ok_or_else(|| (NackReason::Invalid, format!("{} is not a port number", port.number)))?;
     let protocol = Protocol::parse(&port.protocol)
         .ok_or_else(|| (NackReason::Invalid, "a port's protocol is TCP, UDP or SCTP".to_owned()))?;
-    Ok(Port { name: port.name, number, protocol, app_protocol: port.app_protocol })
+    Ok(Port {
+        name: port.name,
+        number,
+        protocol,
+        app_protocol: port.app_protocol,
+    })
 }
 
 fn bounded(what: &str, count: usize, limit: usize) -> Result<(), Unread> {
     if count <= limit {
         Ok(())
     } else {
-        Err((NackReason::TooLarge, format!("{count} {what}, at most {limit} are allowed")))
+        Err((
+            NackReason::TooLarge,
+            format!("{count} {what}, at most {limit} are allowed"),
+        ))
     }
 }

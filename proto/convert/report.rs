@@ -46,7 +46,12 @@ pub fn read_hello(hello: v1::Hello) -> Result<SessionHello, FrameError> {
     })?;
     at_most("features", hello.features.len(), limits::FEATURES_MAX)?;
     at_most("lanes", hello.lanes.len(), limits::FEATURES_MAX)?;
-    let texts = [&hello.release, &hello.cluster_uid, &hello.boot_id, &hello.kubernetes_version];
+    let texts = [
+        &hello.release,
+        &hello.cluster_uid,
+        &hello.boot_id,
+        &hello.kubernetes_version,
+    ];
     for text in texts.into_iter().chain(&hello.features) {
         no_longer_than("a name in the hello", text, limits::NAME_MAX_BYTES)?;
     }
@@ -79,10 +84,18 @@ pub fn lane_states(lanes: &BTreeMap<Lane, (Option<LaneHash>, usize)>) -> Vec<v1:
 
 /// Writes what became of objects, in as many frames as they need.
 pub fn status_frames<'a>(entries: impl IntoIterator<Item = (&'a Key, &'a Applied)>) -> Vec<v1::Status> {
-    let entries: Vec<v1::Applied> = entries.into_iter().map(|(key, applied)| write_applied(key, applied)).collect();
+    let entries: Vec<v1::Applied> = entries
+        .into_iter()
+        .map(|(key, applied)| write_applied(key, applied))
+        .collect();
     // A detail may be as long as its limit: so many fit into a frame in the worst case.
     let per_frame = limits::FRAME_TARGET_BYTES / (limits::DETAIL_MAX_BYTES + limits::KEY_MAX_BYTES + 64);
-    entries.chunks(per_frame).map(|entries| v1::Status { entries: entries.to_vec() }).collect()
+    entries
+        .chunks(per_frame)
+        .map(|entries| v1::Status {
+            entries: entries.to_vec(),
+        })
+        .collect()
 }
 
 /// Reads a status. Entries whose key or state this release does not know are left out.
@@ -94,9 +107,19 @@ pub fn read_status(status: v1::Status) -> Result<Vec<(Key, Applied)>, FrameError
     let mut read = Vec::with_capacity(status.entries.len());
     for entry in status.entries {
         no_longer_than("detail of a status", &entry.detail, limits::DETAIL_MAX_BYTES)?;
-        let (Ok(key), Some(state)) = (entry.key.parse(), read_state(entry.state)) else { continue };
+        let (Ok(key), Some(state)) = (entry.key.parse(), read_state(entry.state)) else {
+            continue;
+        };
         let version = Version::from_bytes(&entry.version);
-        read.push((key, Applied { version, state, detail: entry.detail, addresses: entry.addresses }));
+        read.push((
+            key,
+            Applied {
+                version,
+                state,
+                detail: entry.detail,
+                addresses: entry.addresses,
+            },
+        ));
     }
     Ok(read)
 }
@@ -115,7 +138,10 @@ fn write_applied(key: &Key, applied: &Applied) -> v1::Applied {
     };
     v1::Applied {
         key: key.to_string(),
-        version: applied.version.map(|version| version.as_bytes().to_vec()).unwrap_or_default(),
+        version: applied
+            .version
+            .map(|version| version.as_bytes().to_vec())
+            .unwrap_or_default(),
         state: state.into(),
         detail: limits::detail(applied.detail.as_str()),
         addresses: applied.addresses,

@@ -70,7 +70,12 @@ impl Assembly {
     ) -> Result<(), ProtocolError> {
         if part != self.parts || (part > 0 && nonce != self.nonce) {
             let (expected_nonce, expected_part) = (self.nonce, self.parts);
-            return Err(ProtocolError::Part { nonce, part, expected_nonce, expected_part });
+            return Err(ProtocolError::Part {
+                nonce,
+                part,
+                expected_nonce,
+                expected_part,
+            });
         }
         if part >= limits::PARTS_PER_DELTA {
             return Err(ProtocolError::TooLarge { nonce, what: "parts" });
@@ -95,9 +100,17 @@ impl Assembly {
             && last.version == more.version
             && let (Body::Endpoints(set), Some(added)) = (&mut Arc::make_mut(last).body, more.endpoints())
         {
-            set.endpoints.extend(added.endpoints.iter().map(|(address, endpoint)| (*address, endpoint.clone())));
+            set.endpoints.extend(
+                added
+                    .endpoints
+                    .iter()
+                    .map(|(address, endpoint)| (*address, endpoint.clone())),
+            );
             if set.endpoints.len() > limits::ENDPOINTS_PER_SET {
-                return Err(ProtocolError::TooLarge { nonce, what: "endpoints of one set" });
+                return Err(ProtocolError::TooLarge {
+                    nonce,
+                    what: "endpoints of one set",
+                });
             }
             return Ok(());
         }
@@ -107,8 +120,24 @@ impl Assembly {
 
     /// The whole delta after its last part, and the assembly ready for the next.
     pub fn finish(&mut self, complete: bool, released: bool, next_hash: LaneHash) -> (Change, Vec<Nack>) {
-        let Self { nonce, upserts, removals, nacks, .. } = std::mem::take(self);
-        (Change { nonce, complete, released, upserts, removals, next_hash }, nacks)
+        let Self {
+            nonce,
+            upserts,
+            removals,
+            nacks,
+            ..
+        } = std::mem::take(self);
+        (
+            Change {
+                nonce,
+                complete,
+                released,
+                upserts,
+                removals,
+                next_hash,
+            },
+            nacks,
+        )
     }
 }
 
@@ -146,7 +175,10 @@ impl Inbox {
     /// An inbox with what was kept from an earlier life. `known`: whether the versions can be trusted.
     #[must_use]
     pub fn new(kept: BTreeMap<Key, (Arc<Object>, String)>, known: bool) -> Self {
-        let held = kept.into_iter().map(|(key, (object, source))| (key, Held { object, source })).collect();
+        let held = kept
+            .into_iter()
+            .map(|(key, (object, source))| (key, Held { object, source }))
+            .collect();
         Self { held, unknown: !known }
     }
 
@@ -194,12 +226,20 @@ impl Inbox {
         if change.complete && unread.is_empty() {
             check_snapshot(change)?;
         }
-        let mut judged =
-            Judged { nonce: change.nonce, nacks: unread, complete: change.complete, ..Judged::default() };
+        let mut judged = Judged {
+            nonce: change.nonce,
+            nacks: unread,
+            complete: change.complete,
+            ..Judged::default()
+        };
         for (key, payload) in &change.upserts {
             match self.judge_upsert(key, payload, source, &admit) {
                 Ok(object) => judged.upserts.push((key.clone(), object)),
-                Err((reason, detail)) => judged.nacks.push(Nack { key: key.clone(), reason, detail }),
+                Err((reason, detail)) => judged.nacks.push(Nack {
+                    key: key.clone(),
+                    reason,
+                    detail,
+                }),
             }
         }
         self.judge_removals(change, &mut judged);
@@ -216,19 +256,29 @@ impl Inbox {
         let held = self.held.get(key);
         let object = match payload {
             Payload::Full(object) => Arc::clone(object),
-            Payload::Patch { base, patch, version, position } => {
+            Payload::Patch {
+                base,
+                patch,
+                version,
+                position,
+            } => {
                 let held = held.filter(|held| held.object.version == *base && !self.unknown);
                 let Some(set) = held.and_then(|held| held.object.endpoints()) else {
                     return Err((NackReason::BaseMismatch, format!("version {base} is not what is held")));
                 };
-                let next = set.patched(patch).map_err(|error| (NackReason::BaseMismatch, error.to_string()))?;
+                let next = set
+                    .patched(patch)
+                    .map_err(|error| (NackReason::BaseMismatch, error.to_string()))?;
                 Arc::new(Object::received(*version, *position, Body::Endpoints(next)))
             }
         };
         if let Some(held) = held {
             let moved_back = held.object.position > object.position && held.source != source;
             if moved_back && held.object.version != object.version && !self.unknown {
-                let detail = format!("position {} is behind {}, which is held", object.position, held.object.position);
+                let detail = format!(
+                    "position {} is behind {}, which is held",
+                    object.position, held.object.position
+                );
                 return Err((NackReason::Stale, detail));
             }
         }
@@ -239,11 +289,20 @@ impl Inbox {
     /// Absence is not deletion: only what is named, or what a complete snapshot leaves out, and behind the guard.
     fn judge_removals(&self, change: &Change, judged: &mut Judged) {
         let removals: Vec<Key> = if change.complete {
-            let named: BTreeSet<&Key> =
-                change.upserts.iter().map(|(key, _)| key).chain(judged.nacks.iter().map(|nack| &nack.key)).collect();
+            let named: BTreeSet<&Key> = change
+                .upserts
+                .iter()
+                .map(|(key, _)| key)
+                .chain(judged.nacks.iter().map(|nack| &nack.key))
+                .collect();
             self.held.keys().filter(|key| !named.contains(key)).cloned().collect()
         } else {
-            change.removals.iter().filter(|key| self.held.contains_key(*key)).cloned().collect()
+            change
+                .removals
+                .iter()
+                .filter(|key| self.held.contains_key(*key))
+                .cloned()
+                .collect()
         };
         if change.released || !self.guard_holds(&removals) {
             judged.removals = removals;
@@ -254,7 +313,11 @@ impl Inbox {
             removals.len(),
             self.held.len(),
         );
-        let held_back = |key| Nack { key, reason: NackReason::GuardHeld, detail: detail.clone() };
+        let held_back = |key| Nack {
+            key,
+            reason: NackReason::GuardHeld,
+            detail: detail.clone(),
+        };
         judged.nacks.extend(removals.into_iter().map(held_back));
     }
 
@@ -271,7 +334,10 @@ impl Inbox {
     /// Takes note that what was judged is now kept.
     pub fn commit(&mut self, judged: &Judged, source: &str) {
         for (key, object) in &judged.upserts {
-            let held = Held { object: Arc::clone(object), source: source.to_owned() };
+            let held = Held {
+                object: Arc::clone(object),
+                source: source.to_owned(),
+            };
             self.held.insert(key.clone(), held);
         }
         for key in &judged.removals {
@@ -296,6 +362,10 @@ fn check_snapshot(change: &Change) -> Result<(), ProtocolError> {
     if found == change.next_hash {
         Ok(())
     } else {
-        Err(ProtocolError::Hash { nonce: change.nonce, said: change.next_hash, found })
+        Err(ProtocolError::Hash {
+            nonce: change.nonce,
+            said: change.next_hash,
+            found,
+        })
     }
 }

@@ -97,9 +97,15 @@ impl Outbox {
         let Some(peer) = &self.peer else { return 0 };
         let on_its_way = |key: &Key| {
             let sent = self.in_flight.as_ref().and_then(|in_flight| in_flight.changes.get(key));
-            sent.map_or_else(|| peer.get(key).map(|o| o.version), |sent| sent.as_ref().map(|o| o.version))
+            sent.map_or_else(
+                || peer.get(key).map(|o| o.version),
+                |sent| sent.as_ref().map(|o| o.version),
+            )
         };
-        let keys = previous.objects().keys().chain(next.objects().keys().filter(|k| !previous.objects().contains_key(*k)));
+        let keys = previous
+            .objects()
+            .keys()
+            .chain(next.objects().keys().filter(|k| !previous.objects().contains_key(*k)));
         let merged = keys.filter(|key| {
             let before = previous.objects().get(*key).map(|o| o.version);
             let after = next.objects().get(*key).map(|o| o.version);
@@ -123,7 +129,11 @@ impl Outbox {
             self.refused.clear();
         }
         self.last_nonce = nonce;
-        self.in_flight = Some(InFlight { nonce, complete: change.complete, changes });
+        self.in_flight = Some(InFlight {
+            nonce,
+            complete: change.complete,
+            changes,
+        });
         Some(change)
     }
 
@@ -144,7 +154,14 @@ impl Outbox {
             return None;
         }
         let next_hash = hash_of(&merge(peer.clone(), &changes));
-        let change = Change { nonce, complete: false, released: desired.released(), upserts, removals, next_hash };
+        let change = Change {
+            nonce,
+            complete: false,
+            released: desired.released(),
+            upserts,
+            removals,
+            next_hash,
+        };
         Some((change, changes))
     }
 
@@ -157,7 +174,9 @@ impl Outbox {
 
     /// Takes the peer's answer. Nothing is returned for a nonce that is not in flight: the caller counts it.
     pub fn ack(&mut self, nonce: u64, hash: LaneHash, nacks: Vec<Nack>) -> Option<Acked> {
-        let InFlight { complete, mut changes, .. } = self.in_flight.take_if(|in_flight| in_flight.nonce == nonce)?;
+        let InFlight {
+            complete, mut changes, ..
+        } = self.in_flight.take_if(|in_flight| in_flight.nonce == nonce)?;
         let base = self.peer.take().filter(|_| !complete).unwrap_or_default();
         self.peer_uncertain &= !complete;
         let mut mismatch = false;
@@ -165,7 +184,8 @@ impl Outbox {
             let refused = changes.remove(&nack.key).flatten();
             self.peer_uncertain |= nack.reason.hides_what_is_held();
             mismatch |= nack.reason == NackReason::BaseMismatch;
-            self.refused.insert(nack.key.clone(), Refused::new(nack, refused.as_deref()));
+            self.refused
+                .insert(nack.key.clone(), Refused::new(nack, refused.as_deref()));
         }
         let held = merge(base, &changes);
         mismatch |= !self.peer_uncertain && hash_of(&held) != hash;
@@ -174,7 +194,11 @@ impl Outbox {
         self.peer_uncertain |= mismatch && complete;
         let resync = mismatch && !complete;
         self.peer = (!resync).then_some(held);
-        let mut acked = Acked { refused: nacks, resync, ..Acked::default() };
+        let mut acked = Acked {
+            refused: nacks,
+            resync,
+            ..Acked::default()
+        };
         for (key, object) in changes {
             self.refused.remove(&key);
             match object {
@@ -195,7 +219,9 @@ impl Outbox {
     #[must_use]
     pub fn pending(&self) -> usize {
         let Some(desired) = &self.desired else { return 0 };
-        let Some(peer) = &self.peer else { return desired.objects().len().max(1) };
+        let Some(peer) = &self.peer else {
+            return desired.objects().len().max(1);
+        };
         let differs = |(key, object): &(&Key, &Arc<Object>)| {
             peer.get(*key).is_none_or(|held| held.version != object.version) && !self.is_refused(key, Some(object))
         };
@@ -246,10 +272,17 @@ impl Refused {
 fn payload(held: Option<&Arc<Object>>, object: &Arc<Object>) -> Payload {
     let full = || Payload::Full(Arc::clone(object));
     let Some(held) = held else { return full() };
-    let (Some(before), Some(after)) = (held.endpoints(), object.endpoints()) else { return full() };
+    let (Some(before), Some(after)) = (held.endpoints(), object.endpoints()) else {
+        return full();
+    };
     match before.patch_to(after) {
         Some(patch) if (patch.upserts.len() + patch.removals.len()) * PATCH_SHARE <= after.endpoints.len() => {
-            Payload::Patch { base: held.version, patch, version: object.version, position: object.position }
+            Payload::Patch {
+                base: held.version,
+                patch,
+                version: object.version,
+                position: object.position,
+            }
         }
         _ => full(),
     }
@@ -261,11 +294,20 @@ fn snapshot(nonce: u64, desired: &Snapshot) -> (Change, Changes) {
         nonce,
         complete: true,
         released: desired.released(),
-        upserts: objects.iter().map(|(key, object)| (key.clone(), Payload::Full(Arc::clone(object)))).collect(),
+        upserts: objects
+            .iter()
+            .map(|(key, object)| (key.clone(), Payload::Full(Arc::clone(object))))
+            .collect(),
         removals: Vec::new(),
         next_hash: desired.hash(),
     };
-    (change, objects.iter().map(|(key, object)| (key.clone(), Some(Arc::clone(object)))).collect())
+    (
+        change,
+        objects
+            .iter()
+            .map(|(key, object)| (key.clone(), Some(Arc::clone(object))))
+            .collect(),
+    )
 }
 
 fn merge(mut base: BTreeMap<Key, Arc<Object>>, changes: &Changes) -> BTreeMap<Key, Arc<Object>> {

@@ -31,7 +31,9 @@ impl Protocol {
     /// Reads the spelling of Kubernetes; nothing else is a protocol.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Tcp, Self::Udp, Self::Sctp].into_iter().find(|protocol| protocol.as_str() == text)
+        [Self::Tcp, Self::Udp, Self::Sctp]
+            .into_iter()
+            .find(|protocol| protocol.as_str() == text)
     }
 }
 
@@ -70,7 +72,13 @@ impl Endpoint {
     /// A ready endpoint of the flat network with the set's first ports.
     #[must_use]
     pub fn ready() -> Self {
-        Self { ready: true, port_set: 0, network: String::new(), zone: String::new(), weight: 0 }
+        Self {
+            ready: true,
+            port_set: 0,
+            network: String::new(),
+            zone: String::new(),
+            weight: 0,
+        }
     }
 }
 
@@ -105,9 +113,12 @@ pub enum PatchMismatch {
 
 impl EndpointSet {
     pub(super) fn canonical(&self, canonical: Canonical) -> Canonical {
-        let canonical = self.port_sets.iter().fold(canonical.number(self.port_sets.len() as u64), |canonical, ports| {
-            hash_ports(canonical, ports)
-        });
+        let canonical = self
+            .port_sets
+            .iter()
+            .fold(canonical.number(self.port_sets.len() as u64), |canonical, ports| {
+                hash_ports(canonical, ports)
+            });
         self.endpoints.iter().fold(canonical, |canonical, (address, endpoint)| {
             let canonical = match address {
                 IpAddr::V4(v4) => canonical.bytes(&v4.octets()),
@@ -135,8 +146,18 @@ impl EndpointSet {
             return None;
         }
         let changed = |(address, endpoint): &(&IpAddr, &Endpoint)| self.endpoints.get(*address) != Some(*endpoint);
-        let upserts = next.endpoints.iter().filter(changed).map(|(address, endpoint)| (*address, endpoint.clone())).collect();
-        let removals = self.endpoints.keys().filter(|address| !next.endpoints.contains_key(*address)).copied().collect();
+        let upserts = next
+            .endpoints
+            .iter()
+            .filter(changed)
+            .map(|(address, endpoint)| (*address, endpoint.clone()))
+            .collect();
+        let removals = self
+            .endpoints
+            .keys()
+            .filter(|address| !next.endpoints.contains_key(*address))
+            .copied()
+            .collect();
         Some(EndpointPatch { upserts, removals })
     }
 
@@ -166,11 +187,13 @@ impl EndpointSet {
 }
 
 pub(super) fn hash_ports(canonical: Canonical, ports: &[Port]) -> Canonical {
-    ports.iter().fold(canonical.number(ports.len() as u64), |canonical, port| {
-        canonical
-            .text(&port.name)
-            .number(u64::from(port.number))
-            .text(port.protocol.as_str())
-            .text(&port.app_protocol)
-    })
+    ports
+        .iter()
+        .fold(canonical.number(ports.len() as u64), |canonical, port| {
+            canonical
+                .text(&port.name)
+                .number(u64::from(port.number))
+                .text(port.protocol.as_str())
+                .text(&port.app_protocol)
+        })
 }

@@ -71,19 +71,27 @@ impl Key {
     /// The key of the addresses of a service.
     #[must_use]
     pub fn endpoints(namespace: &str, name: &str) -> Self {
-        Self::Endpoints { namespace: namespace.to_owned(), name: name.to_owned() }
+        Self::Endpoints {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
     }
 
     /// The key of a mirrored service.
     #[must_use]
     pub fn service(namespace: &str, name: &str) -> Self {
-        Self::Service { namespace: namespace.to_owned(), name: name.to_owned() }
+        Self::Service {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
     }
 
     /// The key of the injection of a namespace.
     #[must_use]
     pub fn injection(namespace: &str) -> Self {
-        Self::Injection { namespace: namespace.to_owned() }
+        Self::Injection {
+            namespace: namespace.to_owned(),
+        }
     }
 
     /// The lane the object travels on.
@@ -109,7 +117,9 @@ impl Key {
     #[must_use]
     pub fn namespace(&self) -> &str {
         match self {
-            Self::Endpoints { namespace, .. } | Self::Service { namespace, .. } | Self::Injection { namespace } => namespace,
+            Self::Endpoints { namespace, .. } | Self::Service { namespace, .. } | Self::Injection { namespace } => {
+                namespace
+            }
         }
     }
 
@@ -153,11 +163,7 @@ impl FromStr for Key {
 #[must_use]
 pub fn is_dns_label(text: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    !text.is_empty()
-        && text.len() <= 63
-        && text.bytes().all(inner)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
+    !text.is_empty() && text.len() <= 63 && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
 }
 
 /// True for dot-separated DNS labels, at most 253 bytes in all.
@@ -172,14 +178,29 @@ mod tests {
 
     #[test]
     fn key_survives_text() {
-        for key in [Key::endpoints("istio-system", "istio-pilot"), Key::service("a", "b"), Key::injection("default")] {
+        for key in [
+            Key::endpoints("istio-system", "istio-pilot"),
+            Key::service("a", "b"),
+            Key::injection("default"),
+        ] {
             assert_eq!(key.to_string().parse(), Ok(key));
         }
     }
 
     #[test]
     fn key_with_path_tricks_is_refused() {
-        for text in ["", "endpoints", "endpoints/a", "endpoints/a/b/c", "endpoints/../b", "endpoints//b", "secret/a/b", "service/A/b", "injection/a/b", "injection/a%2fb"] {
+        for text in [
+            "",
+            "endpoints",
+            "endpoints/a",
+            "endpoints/a/b/c",
+            "endpoints/../b",
+            "endpoints//b",
+            "secret/a/b",
+            "service/A/b",
+            "injection/a/b",
+            "injection/a%2fb",
+        ] {
             assert!(text.parse::<Key>().is_err(), "{text}");
         }
     }

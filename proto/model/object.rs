@@ -50,13 +50,23 @@ impl Object {
     /// An object this side owns: its version is made here.
     #[must_use]
     pub fn new(position: u64, caused_at: Option<u64>, body: Body) -> Self {
-        Self { version: body.version(), position, caused_at, body }
+        Self {
+            version: body.version(),
+            position,
+            caused_at,
+            body,
+        }
     }
 
     /// An object the peer owns, under the version the peer gave it.
     #[must_use]
     pub fn received(version: Version, position: u64, body: Body) -> Self {
-        Self { version, position, caused_at: None, body }
+        Self {
+            version,
+            position,
+            caused_at: None,
+            body,
+        }
     }
 
     /// The endpoint set, if this is one.

@@ -18,7 +18,11 @@ impl Snapshot {
     #[must_use]
     pub fn new(objects: BTreeMap<Key, Arc<Object>>, released: bool) -> Self {
         let hash = lane_hash(objects.iter().map(|(key, object)| (key, object.version)));
-        Self { objects, hash, released }
+        Self {
+            objects,
+            hash,
+            released,
+        }
     }
 
     /// The objects by key.

@@ -110,8 +110,10 @@ impl Canonical {
 /// The hash of a lane that holds these objects. `objects` must come sorted by key, as from a `BTreeMap`.
 #[must_use]
 pub fn lane_hash<'a>(objects: impl IntoIterator<Item = (&'a Key, Version)>) -> LaneHash {
-    let canonical = objects.into_iter().fold(Canonical::new("lane"), |canonical, (key, version)| {
-        canonical.text(&key.to_string()).bytes(version.as_bytes())
-    });
+    let canonical = objects
+        .into_iter()
+        .fold(Canonical::new("lane"), |canonical, (key, version)| {
+            canonical.text(&key.to_string()).bytes(version.as_bytes())
+        });
     LaneHash(canonical.finish())
 }

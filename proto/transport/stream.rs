@@ -53,7 +53,7 @@ impl<S> SecureStream<S> {
 
     /// Whether the connection has been ended from here. Registers for a wake-up if not.
     fn poll_ended(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        let reason = if self.peer.cut_token().is_cancelled() {
+        let reason = if self.cut.as_mut().poll(context).is_ready() {
             "the connection was cut"
         } else if self.expiry.as_mut().poll(context).is_ready() {
             self.peer.cut();
