@@ -1,7 +1,9 @@
 //! The hub: watches the central cluster and streams to every remote what it should hold.
 
+pub mod api_error;
 pub mod app;
 pub mod args;
+pub mod clock;
 pub mod crd;
 pub mod index;
 pub mod lease;

@@ -1,1 +1,66 @@
-//! To be written.
+//! The status and the finalizer of each `RemoteIstio`.
+//!
+//! What to write and when is decided in pure modules ([`compute`], [`changes`], [`authority`], [`finalizer`], put
+//! together by [`entry`]); the writer only looks, waits and writes.
+
+mod api;
+pub mod authority;
+pub mod changes;
+pub mod compute;
+pub mod conditions;
+pub mod entry;
+pub mod facts;
+pub mod finalizer;
+pub mod findings;
+mod metrics;
+pub mod schedule;
+mod source;
+#[cfg(test)]
+mod test_objects;
+mod writer;
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub use self::metrics::StatusMetrics;
+
+use self::api::StatusApi;
+use self::source::{Live, Wake};
+use self::writer::Writer;
+use crate::link::Sessions;
+use crate::state::State;
+
+/// What the status writer needs.
+pub struct Deps {
+    /// For calls: with a read timeout, without retries of its own.
+    pub client: kube::Client,
+    /// Namespace of the `RemoteIstio` resources.
+    pub namespace: String,
+    /// Name of this replica.
+    pub replica: String,
+    /// The watched resources and what they ask for.
+    pub state: Arc<State>,
+    /// The agents' sessions.
+    pub sessions: Arc<Sessions>,
+    /// Whether this replica leads, see [`crate::lease::run`].
+    pub leader: watch::Receiver<bool>,
+    /// What is counted.
+    pub metrics: StatusMetrics,
+}
+
+/// Writes statuses and finalizers until `stop`. Nothing is written on the way out: agents of a hub that restarts are
+/// back before it would have been worth saying.
+pub async fn run(deps: Deps, stop: CancellationToken) {
+    let source = Live {
+        state: deps.state,
+        sessions: deps.sessions,
+    };
+    let wake = Arc::new(Wake::default());
+    source.wake(&wake);
+    let api = StatusApi::new(deps.client, &deps.namespace);
+    Writer::new(source, api, deps.replica, deps.metrics)
+        .run(wake, deps.leader, stop)
+        .await;
+}

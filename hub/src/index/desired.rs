@@ -6,7 +6,7 @@ use std::sync::Arc;
 use remote_istio::model::{Key, Lane, Snapshot};
 
 /// What one remote should hold, with what is wrong with its `RemoteIstio`. Immutable once published.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
     /// UID of the `RemoteIstio`.
     pub uid: String,

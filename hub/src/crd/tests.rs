@@ -1,0 +1,107 @@
+use super::*;
+
+/// Where the definition lies in the tree.
+const DEPLOYED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/crds/remoteistios.yaml");
+
+#[test]
+fn deployed_definition_is_current() {
+    let deployed = std::fs::read_to_string(DEPLOYED).expect("deploy/crds/remoteistios.yaml can be read");
+    assert!(
+        deployed == crd_yaml(),
+        "run: cargo run -p remote-istio-hub -- crd > deploy/crds/remoteistios.yaml"
+    );
+}
+
+#[test]
+fn resource_of_the_2019_operator_reads_unmodified() {
+    let spec: RemoteIstioSpec = serde_json::from_value(serde_json::json!({
+        "autoInjectionNamespaces": ["default"],
+        "includeIPRanges": "*",
+        "excludeIPRanges": "",
+        "enabledServices": [
+            {"name": "istio-pilot", "labelSelector": "istio=pilot"},
+            {"name": "zipkin", "labelSelector": "app=jaeger", "podIPs": ["10.0.0.1"], "ports": [{"port": 9411, "targetPort": "http"}]},
+        ],
+        "controlPlaneSecurityEnabled": false,
+        "citadel": {"replicaCount": 1, "caSecretName": "a field of a later release"},
+        "sidecarInjector": {"replicaCount": 1},
+    }))
+    .expect("the fields of the seed");
+    let expected = RemoteIstioSpec {
+        auto_injection_namespaces: vec!["default".to_owned()],
+        include_ip_ranges: Some("*".to_owned()),
+        exclude_ip_ranges: Some(String::new()),
+        enabled_services: vec![
+            EnabledService {
+                name: "istio-pilot".to_owned(),
+                label_selector: Some("istio=pilot".to_owned()),
+                ..EnabledService::default()
+            },
+            EnabledService {
+                name: "zipkin".to_owned(),
+                label_selector: Some("app=jaeger".to_owned()),
+                pod_ips: vec!["10.0.0.1".to_owned()],
+                ports: vec![ServicePort {
+                    port: 9411,
+                    target_port: Some(TargetPort::Name("http".to_owned())),
+                    ..ServicePort::default()
+                }],
+                ..EnabledService::default()
+            },
+        ],
+        control_plane_security_enabled: Some(false),
+        citadel: Some(Component {
+            image: None,
+            replica_count: Some(1),
+        }),
+        sidecar_injector: Some(Component {
+            image: None,
+            replica_count: Some(1),
+        }),
+        proxy: None,
+    };
+    assert_eq!(spec, expected);
+}
+
+#[test]
+fn status_keeps_the_spelling_of_the_2019_operator() {
+    let status = RemoteIstioStatus {
+        state: Some(State::ReconcileFailed),
+        error_message: Some("no".to_owned()),
+        observed_generation: Some(3),
+        ..RemoteIstioStatus::default()
+    };
+    assert_eq!(
+        serde_json::to_value(status).expect("JSON"),
+        serde_json::json!({"Status": "ReconcileFailed", "ErrorMessage": "no", "observedGeneration": 3})
+    );
+}
+
+#[test]
+fn state_of_another_operator_does_not_make_an_object_unreadable() {
+    let read: RemoteIstioStatus =
+        serde_json::from_value(serde_json::json!({"Status": "Unmanaged", "GatewayAddress": ["10.0.0.1"]}))
+            .expect("readable");
+    assert_eq!(read, RemoteIstioStatus::default());
+}
+
+#[test]
+fn only_addresses_that_another_cluster_can_reach_are_static_addresses() {
+    let is = |text: &str| is_static_address(text.parse().expect("an address"));
+    for text in ["10.1.2.3", "192.168.0.1", "8.8.8.8", "fd00::1", "2001:db8::1"] {
+        assert!(is(text), "{text}");
+    }
+    for text in [
+        "127.0.0.1",
+        "169.254.1.1",
+        "0.0.0.0",
+        "224.0.0.1",
+        "255.255.255.255",
+        "::1",
+        "::",
+        "fe80::1",
+        "ff02::1",
+    ] {
+        assert!(!is(text), "{text}");
+    }
+}

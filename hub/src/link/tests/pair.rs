@@ -1,0 +1,264 @@
+//! A hub's link and scripted agents, joined by pipes in memory.
+
+use std::future::pending;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use prost::Message as _;
+use remote_istio::identity::RemoteName;
+use remote_istio::tls::TlsSource;
+use remote_istio::transport::{self, HubAddress, Listener, handshake_client};
+use remote_istio::wire::v1;
+use remote_istio::wire::v1::hub_frame::Frame;
+use rustls::pki_types::ServerName;
+use tokio::io::{DuplexStream, duplex};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Status, Streaming};
+
+use super::super::stream::{Deadlines, Shared};
+use super::super::{Link, Sessions, Settings};
+use super::certificates::{HUB_NAME, LinkCa};
+use super::raw::RawCodec;
+use crate::index::{self, Index, RemoteView};
+use crate::metrics::Metrics;
+use crate::report::SessionReport;
+use crate::state::State;
+
+/// Fails a test that hangs; far more than anything here takes.
+pub(super) const PATIENCE: Duration = Duration::from_mins(2);
+
+/// A network without TCP: whatever is sent into the channel has «connected».
+struct Pipes(mpsc::UnboundedReceiver<DuplexStream>);
+
+impl Listener for Pipes {
+    type Stream = DuplexStream;
+
+    async fn accept(&mut self) -> io::Result<(DuplexStream, String)> {
+        match self.0.recv().await {
+            Some(stream) => Ok((stream, "pipe".to_owned())),
+            None => pending().await,
+        }
+    }
+}
+
+/// A hub whose world the test sets.
+pub(super) struct Hub {
+    pub(super) ca: LinkCa,
+    pub(super) state: Arc<State>,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) stop: CancellationToken,
+    registry: Registry,
+    pipes: mpsc::UnboundedSender<DuplexStream>,
+    pub(super) serving: JoinSet<Result<(), tonic::transport::Error>>,
+}
+
+impl Hub {
+    pub(super) fn start() -> Self {
+        Self::start_with(Deadlines::default())
+    }
+
+    pub(super) fn start_with(deadlines: Deadlines) -> Self {
+        let ca = LinkCa::new();
+        let namespace = "istio-system".to_owned();
+        let state = State::new(Index::new(index::Settings {
+            service_namespaces: [namespace.clone()].into(),
+            namespace: namespace.clone(),
+        }));
+        let (sessions, stop) = (Sessions::new(), CancellationToken::new());
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry);
+        let settings = Settings {
+            namespace,
+            replica: "hub-0".to_owned(),
+            boot_id: "hub boot".to_owned(),
+        };
+        let link = Link::with(Shared {
+            settings: Arc::new(settings),
+            deadlines,
+            state: Arc::clone(&state),
+            sessions: Arc::clone(&sessions),
+            metrics,
+            stop: stop.clone(),
+        });
+        let (pipes, accepted) = mpsc::unbounded_channel();
+        let mut serving = JoinSet::new();
+        serving.spawn(link.serve(Pipes(accepted), ca.source("hub")));
+        let hub = Self {
+            ca,
+            state,
+            sessions,
+            stop,
+            registry,
+            pipes,
+            serving,
+        };
+        hub.state.update(|index| {
+            index.pods_listed("istio-system", vec![], 1, 0);
+            index.services_listed("istio-system", vec![], 1, 0);
+            index.remotes_listed(vec![], 0)
+        });
+        hub
+    }
+
+    /// `RemoteIstio` of this name enables one service with these addresses.
+    pub(super) fn enable(&self, remote: &str, addresses: &[&str]) {
+        let object = serde_json::json!({
+            "apiVersion": "istio.banzaicloud.io/v1beta1",
+            "kind": "RemoteIstio",
+            "metadata": {"name": remote, "namespace": "istio-system", "uid": format!("uid of {remote}"), "generation": 1},
+            "spec": {"enabledServices": [{"name": "istio-pilot", "podIPs": addresses}]},
+        });
+        let object = serde_json::from_value(object).expect("a RemoteIstio");
+        let view = RemoteView::new(object).expect("a good name");
+        self.state
+            .update(|index| index.remote_applied(view, crate::clock::now()));
+    }
+
+    async fn channel(&self, tls: Arc<TlsSource>) -> transport::Link {
+        let (near, far) = duplex(64 * 1024);
+        self.pipes.send(far).expect("the hub accepts");
+        let name = ServerName::try_from(HUB_NAME).expect("a DNS name");
+        let stream = handshake_client(near, &tls, name, "hub".to_owned())
+            .await
+            .expect("a handshake");
+        let address: HubAddress = format!("{HUB_NAME}:8444").parse().expect("an address");
+        transport::open(stream, &address).await.expect("a link")
+    }
+
+    /// An agent with this path in its certificate, after its request and before its hello.
+    pub(super) async fn dial(&self, path: &str) -> Result<Agent, Status> {
+        let link = self.channel(self.ca.source(path)).await;
+        let (frames, outgoing) = mpsc::channel(64);
+        let mut grpc = tonic::client::Grpc::new(link.channel.clone());
+        timeout(PATIENCE, grpc.ready()).await.expect("in time").expect("ready");
+        let request = Request::new(ReceiverStream::new(outgoing));
+        let method = http::uri::PathAndQuery::from_static("/remoteistio.v1.Sync/Session");
+        let answer = timeout(PATIENCE, grpc.streaming(request, method, RawCodec))
+            .await
+            .expect("in time")?;
+        Ok(Agent {
+            frames: Some(frames),
+            incoming: answer.into_inner(),
+            _link: link,
+        })
+    }
+
+    /// An agent of a remote that has said hello.
+    pub(super) async fn join(&self, remote: &str, hello: v1::Hello) -> Agent {
+        let agent = self.dial(&format!("remote/{remote}")).await.expect("a stream");
+        agent.send(v1::agent_frame::Frame::Hello(hello)).await;
+        agent
+    }
+
+    /// Waits until the report of a remote is as wanted.
+    pub(super) async fn report(&self, remote: &str, wanted: impl Fn(&SessionReport) -> bool) -> Arc<SessionReport> {
+        let name = RemoteName::new(remote).expect("a DNS label");
+        eventually(|| self.sessions.report(&name).filter(|report| wanted(report))).await
+    }
+
+    /// Waits until a line of the metrics is there.
+    pub(super) async fn metric(&self, line: &str) {
+        let scrape = || {
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, &self.registry).expect("metrics");
+            text.lines().any(|found| found == line).then_some(())
+        };
+        eventually(scrape).await;
+    }
+}
+
+/// Waits for a condition, with a deadline.
+pub(super) async fn eventually<T>(mut condition: impl FnMut() -> Option<T>) -> T {
+    let met = async {
+        loop {
+            if let Some(value) = condition() {
+                return value;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, met).await.expect("the condition is met in time")
+}
+
+pub(super) fn hello(start: u64, boot_id: &str, connection: u64) -> v1::Hello {
+    v1::Hello {
+        protocol_min: 1,
+        protocol_max: 1,
+        release: "0.1.0".to_owned(),
+        cluster_uid: "cluster".to_owned(),
+        boot_id: boot_id.to_owned(),
+        session_epoch: start,
+        connection,
+        ..v1::Hello::default()
+    }
+}
+
+/// A scripted agent.
+pub(super) struct Agent {
+    frames: Option<mpsc::Sender<Vec<u8>>>,
+    incoming: Streaming<v1::HubFrame>,
+    _link: transport::Link,
+}
+
+impl Agent {
+    pub(super) async fn send(&self, frame: v1::agent_frame::Frame) {
+        let frame = v1::AgentFrame { frame: Some(frame) };
+        self.send_bytes(frame.encode_to_vec()).await;
+    }
+
+    pub(super) async fn send_bytes(&self, bytes: Vec<u8>) {
+        let frames = self.frames.as_ref().expect("not left yet");
+        frames.send(bytes).await.expect("the stream is open");
+    }
+
+    /// The next frame but heartbeats; an error or nothing: the end of the stream.
+    pub(super) async fn next(&mut self) -> Result<Option<Frame>, Status> {
+        loop {
+            let frame = timeout(PATIENCE, self.incoming.message()).await.expect("in time")?;
+            match frame.and_then(|frame| frame.frame) {
+                Some(Frame::Heartbeat(_)) => {}
+                other => return Ok(other),
+            }
+        }
+    }
+
+    /// Reads up to the end of the stream and says what it is.
+    pub(super) async fn end(&mut self) -> Result<(), Status> {
+        while self.next().await?.is_some() {}
+        Ok(())
+    }
+
+    pub(super) async fn welcome(&mut self) -> v1::Welcome {
+        match self.next().await {
+            Ok(Some(Frame::Welcome(welcome))) => welcome,
+            other => panic!("not a welcome: {other:?}"),
+        }
+    }
+
+    /// Takes a delta and accepts all of it, with the hash that the hub expects.
+    pub(super) async fn accept(&mut self) -> v1::Delta {
+        let delta = match self.next().await {
+            Ok(Some(Frame::Delta(delta))) => delta,
+            other => panic!("not a delta: {other:?}"),
+        };
+        let ack = v1::Ack {
+            lane: delta.lane,
+            nonce: delta.nonce,
+            hash: delta.next_hash.clone(),
+            ..v1::Ack::default()
+        };
+        self.send(v1::agent_frame::Frame::Ack(ack)).await;
+        delta
+    }
+
+    /// Closes the agent's side of the stream.
+    pub(super) fn leave(&mut self) {
+        self.frames = None;
+    }
+}

@@ -1,0 +1,159 @@
+//! The status of one remote from what is known of it. Pure.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::conditions::{
+    ACCEPTED, APPLIED, CONNECTED, FIELDS_IMPLEMENTED, READY, Verdict, accepted, applied, connected, fields_implemented,
+    ready, stored, time,
+};
+use super::facts::Facts;
+use super::findings::problems;
+use crate::crd::{RemoteIstio, RemoteIstioStatus, ServiceStatus, SessionStatus, State};
+use crate::index::Desired;
+use crate::report::{SessionEpoch, SessionReport};
+
+/// The status that says what is known now. What is not known any more stays as it was stored in `remote`.
+///
+/// `disconnected_at` and `now_unix`: seconds since 1970. `replica`: this hub's name, noted with its sessions.
+#[must_use]
+pub fn status(
+    remote: &RemoteIstio,
+    desired: Option<&Desired>,
+    session: Option<&SessionReport>,
+    disconnected_at: Option<i64>,
+    replica: &str,
+    now_unix: i64,
+) -> RemoteIstioStatus {
+    let facts = Facts::new(remote, desired, session, disconnected_at);
+    let verdicts = Verdicts::of(&facts);
+    let (state, error_message) = verdicts.state(&facts);
+    let before = facts.previous();
+    RemoteIstioStatus {
+        state: Some(state),
+        error_message,
+        observed_generation: facts.observed_generation(),
+        conditions: verdicts.conditions(&facts, now_unix),
+        last_contact: session
+            .map(|session| session.connected_at)
+            .or(disconnected_at)
+            .map(time)
+            .or_else(|| before?.last_contact.clone()),
+        agent_version: session.map_or_else(|| before?.agent_version.clone(), |session| text(&session.agent_release)),
+        kubernetes_version: session.map_or_else(
+            || before?.kubernetes_version.clone(),
+            |session| text(&session.kubernetes_version),
+        ),
+        replica: session.map_or_else(|| before?.replica.clone(), |_| Some(replica.to_owned())),
+        session: session.map_or_else(
+            || before?.session.clone(),
+            |session| Some(session_status(session.epoch)),
+        ),
+        services: services(&facts),
+    }
+}
+
+/// An epoch as it is stored.
+#[must_use]
+pub fn session_status(epoch: SessionEpoch) -> SessionStatus {
+    let number = |value| i64::try_from(value).unwrap_or(i64::MAX);
+    SessionStatus {
+        start: number(epoch.start),
+        connection: number(epoch.connection),
+    }
+}
+
+struct Verdicts {
+    connected: Verdict,
+    accepted: Verdict,
+    applied: Verdict,
+    fields_implemented: Option<Verdict>,
+    ready: Verdict,
+}
+
+impl Verdicts {
+    fn of(facts: &Facts<'_>) -> Self {
+        let (connected, accepted, applied) = (connected(facts), accepted(facts), applied(facts));
+        Self {
+            ready: ready(facts, &connected, &accepted, &applied),
+            fields_implemented: fields_implemented(facts),
+            connected,
+            accepted,
+            applied,
+        }
+    }
+
+    /// The seed's one word, and what is wrong.
+    fn state(&self, facts: &Facts<'_>) -> (State, Option<String>) {
+        let message = || Some(self.ready.message.clone());
+        let hub_sees_failure = !facts.is_deleting() && !problems(facts, true).is_empty();
+        if hub_sees_failure {
+            return (State::ReconcileFailed, message());
+        }
+        match facts.session {
+            None if !facts.has_joined() => (State::Created, None),
+            None => (State::Reconciling, message()),
+            Some(_) if self.ready.is_true() => (State::Available, None),
+            Some(_) if self.ready.is_failure => (State::ReconcileFailed, message()),
+            Some(_) => (State::Reconciling, None),
+        }
+    }
+
+    fn conditions(&self, facts: &Facts<'_>, now_unix: i64) -> Vec<Condition> {
+        let generation = facts.generation();
+        // What agents said is of the generation their session speaks of, or of the one it was stored for.
+        let said = |kind: &str| match facts.session {
+            Some(session) => session
+                .desired
+                .as_ref()
+                .map(|(_, generation)| *generation)
+                .or(generation),
+            None => stored(facts.previous(), kind).map_or(generation, |before| before.observed_generation),
+        };
+        let accepted = if problems(facts, true).is_empty() {
+            said(ACCEPTED)
+        } else {
+            facts.observed_generation()
+        };
+        let mut conditions = vec![
+            self.connected.condition(CONNECTED, facts, generation, now_unix),
+            self.accepted.condition(ACCEPTED, facts, accepted, now_unix),
+            self.applied.condition(APPLIED, facts, said(APPLIED), now_unix),
+        ];
+        let fields = match &self.fields_implemented {
+            Some(verdict) => Some(verdict.condition(FIELDS_IMPLEMENTED, facts, facts.observed_generation(), now_unix)),
+            None => stored(facts.previous(), FIELDS_IMPLEMENTED).cloned(),
+        };
+        conditions.extend(fields);
+        conditions.push(self.ready.condition(READY, facts, generation, now_unix));
+        conditions
+    }
+}
+
+fn services(facts: &Facts<'_>) -> Vec<ServiceStatus> {
+    let (Some(session), Some(desired)) = (facts.session, facts.desired) else {
+        return facts
+            .previous()
+            .map(|before| before.services.clone())
+            .unwrap_or_default();
+    };
+    desired
+        .services
+        .iter()
+        .map(|service| ServiceStatus {
+            name: service.key.name().unwrap_or_default().to_owned(),
+            namespace: service.key.namespace().to_owned(),
+            addresses_sent: i64::from(service.addresses),
+            addresses_applied: session
+                .applied
+                .get(&service.key)
+                .map_or(0, |applied| i64::from(applied.addresses)),
+        })
+        .collect()
+}
+
+fn text(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

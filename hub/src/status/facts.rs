@@ -1,0 +1,104 @@
+//! What is known of one remote at one moment. Pure.
+
+use kube::ResourceExt as _;
+use remote_istio::model::Lane;
+
+use crate::crd::{RemoteIstio, RemoteIstioStatus};
+use crate::index::Desired;
+use crate::report::SessionReport;
+
+/// Everything a status is computed from.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The newest resource; its status is the one stored before.
+    pub remote: &'a RemoteIstio,
+    /// What the remote should hold, where it was computed for this very resource.
+    pub desired: Option<&'a Desired>,
+    /// The live session of its agent.
+    pub session: Option<&'a SessionReport>,
+    /// Seconds since 1970 when this replica's last session with it ended.
+    pub disconnected_at: Option<i64>,
+}
+
+impl<'a> Facts<'a> {
+    /// Leaves out a desired state that was computed for another resource of the same name.
+    #[must_use]
+    pub fn new(
+        remote: &'a RemoteIstio,
+        desired: Option<&'a Desired>,
+        session: Option<&'a SessionReport>,
+        disconnected_at: Option<i64>,
+    ) -> Self {
+        let uid = remote.metadata.uid.as_deref();
+        Self {
+            remote,
+            desired: desired.filter(|desired| uid == Some(desired.uid.as_str())),
+            session,
+            disconnected_at,
+        }
+    }
+
+    /// The status stored before.
+    #[must_use]
+    pub fn previous(&self) -> Option<&'a RemoteIstioStatus> {
+        self.remote.status.as_ref()
+    }
+
+    /// Name of the remote.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.remote.name_any()
+    }
+
+    /// `metadata.generation` of the resource.
+    #[must_use]
+    pub fn generation(&self) -> Option<i64> {
+        self.remote.metadata.generation
+    }
+
+    /// The generation the hub has taken in.
+    #[must_use]
+    pub fn observed_generation(&self) -> Option<i64> {
+        self.desired
+            .map(|desired| desired.generation)
+            .or_else(|| self.previous()?.observed_generation)
+    }
+
+    /// Whether somebody has asked for the resource to be deleted.
+    #[must_use]
+    pub fn is_deleting(&self) -> bool {
+        self.remote.metadata.deletion_timestamp.is_some()
+    }
+
+    /// Whether an agent has ever joined, as far as the resource and this replica know.
+    #[must_use]
+    pub fn has_joined(&self) -> bool {
+        self.session.is_some()
+            || self.disconnected_at.is_some()
+            || self.previous().is_some_and(|status| status.session.is_some())
+    }
+
+    /// The session together with the desired state, if the session speaks of the newest generation of this resource
+    /// and both lanes are known: only then does "in sync" mean what the resource asks for.
+    #[must_use]
+    pub fn current(&self) -> Option<(&'a SessionReport, &'a Desired)> {
+        let (session, desired) = (self.session?, self.desired?);
+        let (uid, generation) = session.desired.as_ref()?;
+        let is_current = session.claimed
+            && *uid == desired.uid
+            && *generation == desired.generation
+            && self.generation() == Some(desired.generation)
+            && Lane::ALL.iter().all(|lane| desired.lanes.contains_key(lane));
+        is_current.then_some((session, desired))
+    }
+
+    /// Whether the agent has accepted all that is desired now, apart from what it refused.
+    #[must_use]
+    pub fn in_sync(&self) -> bool {
+        self.current().is_some_and(|(session, _)| {
+            Lane::ALL
+                .iter()
+                .all(|lane| session.lanes.get(lane).is_some_and(|report| report.in_sync))
+        })
+    }
+}

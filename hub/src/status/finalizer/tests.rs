@@ -1,0 +1,151 @@
+use std::sync::Arc;
+
+use remote_istio::lane::NackReason;
+use remote_istio::model::{ApplyState, Lane};
+
+use super::super::test_objects::{CONNECTED_AT, World, injection, lanes, pilot};
+use super::*;
+use crate::crd::SessionStatus;
+
+const SECOND: u64 = 1_000_000_000;
+
+fn decide(cleanup: &mut Cleanup, world: &World, now: u64) -> Finalizer {
+    let (desired, session) = (world.desired.as_ref(), world.session.as_ref());
+    let facts = Facts::new(&world.remote, desired, session, world.disconnected_at);
+    cleanup.decide(&facts, true, now)
+}
+
+fn once(world: &World) -> Finalizer {
+    decide(&mut Cleanup::default(), world, 0)
+}
+
+/// The agent has removed everything and said so.
+fn emptied(mut world: World) -> World {
+    world.accept_removal();
+    world.session().applied = Arc::default();
+    world
+}
+
+#[test]
+fn finalizer_comes_with_the_first_claimed_session() {
+    assert_eq!(once(&World::created()), Finalizer::Leave);
+    let mut world = World::settled();
+    assert_eq!(once(&world), Finalizer::Add);
+    world.session().claimed = false;
+    assert_eq!(once(&world), Finalizer::Leave);
+    world.session().claimed = true;
+    world.remote.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
+    assert_eq!(once(&world), Finalizer::Leave, "is there already");
+}
+
+#[test]
+fn deleted_resource_without_our_finalizer_is_left_alone() {
+    let mut world = World::deleting();
+    world.remote.metadata.finalizers = Some(vec!["example.test/other".to_owned()]);
+    assert_eq!(once(&world), Finalizer::Leave);
+}
+
+#[test]
+fn finalizer_goes_when_the_agent_has_reported_everything_removed() {
+    let mut cleanup = Cleanup::default();
+    let mut world = World::deleting();
+    assert_eq!(decide(&mut cleanup, &world, 0), Finalizer::Leave, "not accepted yet");
+    world.accept_removal();
+    assert_eq!(decide(&mut cleanup, &world, 1), Finalizer::Leave, "not removed yet");
+    world.report(&pilot(), ApplyState::Removed, "");
+    assert_eq!(decide(&mut cleanup, &world, 2), Finalizer::Leave, "two are left");
+    let applied = Arc::make_mut(&mut world.session().applied);
+    applied.retain(|key, _| *key == pilot());
+    assert_eq!(decide(&mut cleanup, &world, 3), Finalizer::Remove);
+    assert_eq!(decide(&mut cleanup, &emptied(world), 4), Finalizer::Remove);
+}
+
+#[test]
+fn foreign_object_does_not_hold_the_finalizer_and_a_forbidden_one_does() {
+    for (state, expected) in [
+        (ApplyState::Foreign, Finalizer::Remove),
+        (ApplyState::Forbidden, Finalizer::Leave),
+    ] {
+        let mut cleanup = Cleanup::default();
+        let mut world = World::deleting();
+        decide(&mut cleanup, &world, 0);
+        world = emptied(world);
+        world.report(&injection(), state, "");
+        assert_eq!(decide(&mut cleanup, &world, 1), expected, "{state:?}");
+    }
+}
+
+#[test]
+fn finalizer_stays_while_the_agent_has_not_accepted_the_removal() {
+    type Change = fn(&mut World);
+    let changes: [(&str, Change); 5] = [
+        ("a lane behind", |world| world.session().lanes = lanes(false)),
+        ("session of the generation before", |world| {
+            world.session().desired = Some(("u1".to_owned(), 1));
+        }),
+        ("a removal refused", |world| {
+            world.refuse(pilot(), NackReason::GuardHeld, "");
+        }),
+        ("index behind", |world| {
+            world.desired.as_mut().expect("some").deleting = false;
+        }),
+        ("lanes unknown", |world| {
+            world.desired.as_mut().expect("some").lanes.remove(&Lane::Config);
+        }),
+    ];
+    for (what, change) in changes {
+        let mut cleanup = Cleanup::default();
+        let mut world = World::deleting();
+        decide(&mut cleanup, &world, 0);
+        world = emptied(world);
+        change(&mut world);
+        assert_eq!(decide(&mut cleanup, &world, 60 * SECOND), Finalizer::Leave, "{what}");
+    }
+}
+
+#[test]
+fn session_that_never_named_an_object_must_be_quiet_first() {
+    let mut cleanup = Cleanup::default();
+    let mut world = emptied(World::deleting());
+    world.session().backlog = 2;
+    assert_eq!(decide(&mut cleanup, &world, 0), Finalizer::Leave);
+    world.session().backlog = 0;
+    assert_eq!(decide(&mut cleanup, &world, 10 * SECOND), Finalizer::Wait(25 * SECOND));
+    assert_eq!(decide(&mut cleanup, &world, 20 * SECOND), Finalizer::Wait(25 * SECOND));
+    world.session().epoch.connection = 3;
+    assert_eq!(
+        decide(&mut cleanup, &world, 24 * SECOND),
+        Finalizer::Wait(39 * SECOND),
+        "another session"
+    );
+    assert_eq!(decide(&mut cleanup, &world, 39 * SECOND), Finalizer::Remove);
+}
+
+#[test]
+fn agent_that_is_away_is_waited_for() {
+    let mut world = World::deleting();
+    world.session = None;
+    assert_eq!(once(&world), Finalizer::Leave, "its status knows of a session");
+    world.remote.status.as_mut().expect("stored").session = None;
+    world.disconnected_at = Some(CONNECTED_AT);
+    assert_eq!(once(&world), Finalizer::Leave, "it was here");
+}
+
+#[test]
+fn finalizer_of_a_remote_that_no_agent_ever_joined_is_let_go_by_the_leader() {
+    let mut world = World::deleting();
+    world.session = None;
+    world.remote.status = None;
+    assert_eq!(once(&world), Finalizer::Remove);
+    let facts = Facts::new(&world.remote, world.desired.as_ref(), None, None);
+    assert_eq!(Cleanup::default().decide(&facts, false, 0), Finalizer::Leave);
+    let session = Some(SessionStatus {
+        start: 1,
+        connection: 1,
+    });
+    world.remote.status = Some(crate::crd::RemoteIstioStatus {
+        session,
+        ..Default::default()
+    });
+    assert_eq!(once(&world), Finalizer::Leave);
+}
