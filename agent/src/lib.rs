@@ -3,6 +3,7 @@
 pub mod app;
 pub mod apply;
 pub mod args;
+pub mod driver;
 pub mod engine;
 pub mod link;
 pub mod metrics;

@@ -1,2 +1,16 @@
-//! Placeholder.
-fn main() {}
+//! The agent's binary: flags in, exit code out.
+
+use std::process::ExitCode;
+
+use remote_istio_agent::{app, args};
+
+fn main() -> ExitCode {
+    match args::parse(std::env::args_os()) {
+        Ok(config) => app::run(config),
+        Err(stopped) => {
+            // With neither output left there is nobody to tell.
+            let _ = stopped.print();
+            ExitCode::from(stopped.exit_code())
+        }
+    }
+}

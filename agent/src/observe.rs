@@ -1,1 +1,344 @@
-//! To be written.
+//! Watches of the remote: what the engine sees of it, kept up through errors, expiry and silence.
+//!
+//! A watch that fails leaves what was observed as it is: stale beats empty.
+
+mod owned_labels;
+mod relist;
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::core::PartialObjectMeta;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, ResourceExt as _};
+use remote_istio::process::Backoff;
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::apply::{FIELD_MANAGER, explain};
+use crate::engine::{Kind, NamespaceLabels, ObjectName, Resource, Seen};
+use crate::metrics::Metrics;
+pub use owned_labels::owned_labels;
+use relist::Relist;
+
+/// Events between the watches and the driver. A full queue makes the watches wait, not the driver.
+pub const OBSERVED_QUEUED: usize = 256;
+
+/// The server ends a watch after so long and the watcher notices 5 s later that nobody did: it bounds how long a
+/// silently dead connection hides drift.
+const WATCH_SECONDS: u32 = 60;
+
+/// Silence on a connection of the watches that ends it; above the watcher's own idle limit.
+pub const WATCH_READ_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// A page of a list may take so long.
+const PAGE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// First and largest bound of the pause after an error.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
+
+/// Records carry this label; others' `ConfigMap`s are never read.
+const RECORDS: &str = "app.kubernetes.io/managed-by=remote-istio-agent";
+
+/// What the watches tell the driver.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Observed {
+    /// An object came, changed or went.
+    Seen(Seen),
+    /// The first list of a watch is complete.
+    Listed(String),
+    /// A watch fails, for a reason it did not have before.
+    Failing(String, String),
+}
+
+/// A type that the watches observe and the writes answer with.
+pub trait Observable: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static {
+    /// Its kind.
+    const KIND: Kind;
+
+    /// As the engine sees it, without what it never reads.
+    fn into_resource(self) -> Resource;
+
+    /// Names it.
+    fn object_name(&self) -> ObjectName {
+        ObjectName {
+            kind: Self::KIND,
+            namespace: self.namespace().unwrap_or_default(),
+            name: self.name_any(),
+        }
+    }
+}
+
+macro_rules! observable {
+    ($($kind:ident),*) => {$(
+        impl Observable for $kind {
+            const KIND: Kind = Kind::$kind;
+
+            fn into_resource(mut self) -> Resource {
+                self.metadata.managed_fields = None;
+                Resource::$kind(Box::new(self))
+            }
+        }
+    )*};
+}
+
+observable!(Service, EndpointSlice, Endpoints, ConfigMap);
+
+impl Observable for PartialObjectMeta<Namespace> {
+    const KIND: Kind = Kind::Namespace;
+
+    fn into_resource(self) -> Resource {
+        let metadata = self.metadata;
+        Resource::Namespace(NamespaceLabels {
+            owned_labels: owned_labels(&metadata.managed_fields.unwrap_or_default(), FIELD_MANAGER),
+            name: metadata.name.unwrap_or_default(),
+            uid: metadata.uid.unwrap_or_default(),
+            terminating: metadata.deletion_timestamp.is_some(),
+            labels: metadata.labels.unwrap_or_default(),
+        })
+    }
+}
+
+/// The watches ended although nobody asked them to.
+#[derive(Debug, thiserror::Error)]
+#[error("a watch ended unasked: {0}")]
+pub struct WatchEnded(String);
+
+/// What is watched.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    /// Where the records are.
+    pub namespace: String,
+    /// Where services, slices and `Endpoints` are.
+    pub service_namespaces: BTreeSet<String>,
+}
+
+impl Scope {
+    /// The names of all watches: so many [`Observed::Listed`] come before everything was listed once.
+    #[must_use]
+    pub fn watches(&self) -> BTreeSet<String> {
+        let services = self.service_namespaces.iter().flat_map(|namespace| {
+            [Kind::Service, Kind::EndpointSlice, Kind::Endpoints].map(|kind| watch_name(kind, namespace))
+        });
+        let others = [
+            watch_name(Kind::ConfigMap, &self.namespace),
+            watch_name(Kind::Namespace, ""),
+        ];
+        services.chain(others).collect()
+    }
+}
+
+fn watch_name(kind: Kind, namespace: &str) -> String {
+    match kind {
+        Kind::Namespace => "namespaces".to_owned(),
+        kind => format!("{} in {namespace}", crate::metrics::kind_word(kind)),
+    }
+}
+
+/// Watches everything in scope until `stop`.
+///
+/// # Errors
+/// A watch ended by itself, which is a defect.
+pub async fn observe(
+    client: Client,
+    scope: Scope,
+    observed: mpsc::Sender<Observed>,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) -> Result<(), WatchEnded> {
+    let mut watches = JoinSet::new();
+    let config = watcher::Config::default().timeout(WATCH_SECONDS);
+    let watch = |name: String| Watch {
+        name,
+        observed: observed.clone(),
+        metrics: Arc::clone(&metrics),
+        relist: Relist::default(),
+        listed: false,
+        failing: None,
+    };
+    for namespace in &scope.service_namespaces {
+        let name = |kind| watch_name(kind, namespace);
+        let (services, slices, endpoints) = (
+            Api::<Service>::namespaced(client.clone(), namespace),
+            Api::<EndpointSlice>::namespaced(client.clone(), namespace),
+            Api::<Endpoints>::namespaced(client.clone(), namespace),
+        );
+        watches.spawn(watch(name(Kind::Service)).run(services, config.clone()));
+        watches.spawn(watch(name(Kind::EndpointSlice)).run(slices, config.clone()));
+        watches.spawn(watch(name(Kind::Endpoints)).run(endpoints, config.clone()));
+    }
+    let records = Api::<ConfigMap>::namespaced(client.clone(), &scope.namespace);
+    let records_only = config.clone().labels(RECORDS);
+    watches.spawn(watch(watch_name(Kind::ConfigMap, &scope.namespace)).run(records, records_only));
+    let namespaces = Api::<PartialObjectMeta<Namespace>>::all(client);
+    watches.spawn(watch(watch_name(Kind::Namespace, "")).run(namespaces, config));
+    tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        Some(ended) = watches.join_next() => match ended {
+            // The driver has ended, and says why itself.
+            Ok(_) if observed.is_closed() => { stop.cancelled().await; Ok(()) }
+            Ok(name) => Err(WatchEnded(name)),
+            Err(error) => Err(WatchEnded(error.to_string())),
+        },
+    }
+}
+
+struct Watch {
+    name: String,
+    observed: mpsc::Sender<Observed>,
+    metrics: Arc<Metrics>,
+    relist: Relist,
+    listed: bool,
+    failing: Option<String>,
+}
+
+/// The driver no longer listens.
+struct Deaf;
+
+impl Watch {
+    /// Goes on until the driver no longer listens; says which watch it was.
+    async fn run<K: Observable>(mut self, api: Api<K>, config: watcher::Config) -> String {
+        let mut backoff = Backoff::new(PAUSE, rand::random());
+        loop {
+            let mut events = pin!(watcher(api.clone(), config.clone()));
+            self.relist.begins();
+            while let Ok(next) = self.next(&mut events).await {
+                let heard = match next {
+                    Some(Ok(event)) => {
+                        if !matches!(event, Event::Init) {
+                            backoff.reset();
+                        }
+                        self.event(event).await
+                    }
+                    Some(Err(error)) => {
+                        let heard = self.failed::<K>(&reason(&error)).await;
+                        tokio::time::sleep(backoff.next_pause()).await;
+                        heard
+                    }
+                    None => break,
+                };
+                if matches!(heard, Err(Deaf)) {
+                    return self.name;
+                }
+            }
+            let silent = format!("no answer within {PAGE_DEADLINE:?}");
+            if matches!(self.failed::<K>(&silent).await, Err(Deaf)) {
+                return self.name;
+            }
+            tokio::time::sleep(backoff.next_pause()).await;
+        }
+    }
+
+    /// The next event; an error when a list has fallen silent. An open watch may say nothing for as long as it likes:
+    /// the watcher and the client notice when its connection is dead.
+    async fn next<S: futures::Stream + Unpin>(&self, events: &mut S) -> Result<Option<S::Item>, ()> {
+        if self.relist.is_listing() {
+            tokio::time::timeout(PAGE_DEADLINE, events.next()).await.map_err(|_| ())
+        } else {
+            Ok(events.next().await)
+        }
+    }
+
+    async fn event<K: Observable>(&mut self, event: Event<K>) -> Result<(), Deaf> {
+        match event {
+            Event::Init => self.relist.begins(),
+            Event::InitApply(object) | Event::Apply(object) => {
+                self.relist.present(object.object_name());
+                self.tell(Observed::Seen(Seen::Present(object.into_resource()))).await?;
+            }
+            Event::Delete(object) => {
+                let name = object.object_name();
+                self.relist.gone(&name);
+                self.tell(Observed::Seen(Seen::Gone(name))).await?;
+            }
+            Event::InitDone => {
+                for name in self.relist.ends() {
+                    tracing::debug!(watch = %self.name, name = %name.name, "object vanished between two lists");
+                    self.tell(Observed::Seen(Seen::Gone(name))).await?;
+                }
+                if !std::mem::replace(&mut self.listed, true) {
+                    self.tell(Observed::Listed(self.name.clone())).await?;
+                }
+            }
+        }
+        if !self.relist.is_listing() && self.failing.take().is_some() {
+            tracing::info!(watch = %self.name, "watch works again");
+        }
+        Ok(())
+    }
+
+    async fn failed<K: Observable>(&mut self, error: &str) -> Result<(), Deaf> {
+        self.metrics.watch_failed(K::KIND);
+        if self.failing.as_deref() == Some(error) {
+            tracing::debug!(watch = %self.name, %error, "watch still fails, trying again");
+            return if self.observed.is_closed() { Err(Deaf) } else { Ok(()) };
+        }
+        tracing::warn!(watch = %self.name, %error, "watch failed, trying again; what was observed stays");
+        self.failing = Some(error.to_owned());
+        self.tell(Observed::Failing(self.name.clone(), error.to_owned())).await
+    }
+
+    async fn tell(&self, observed: Observed) -> Result<(), Deaf> {
+        self.observed.send(observed).await.map_err(|_| Deaf)
+    }
+}
+
+fn reason(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(error) => format!("cannot list: {}", explain(error)),
+        watcher::Error::WatchStartFailed(error) | watcher::Error::WatchFailed(error) => {
+            format!("cannot watch: {}", explain(error))
+        }
+        watcher::Error::WatchError(status) => format!("watch ended: {}", status.message),
+        watcher::Error::NoResourceVersion => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn namespace_is_seen_with_what_is_owned_of_it() {
+        let object: PartialObjectMeta<Namespace> = serde_json::from_value(json!({
+            "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+            "metadata": {
+                "name": "default", "uid": "u", "deletionTimestamp": "2026-01-01T00:00:00Z",
+                "labels": {"istio-injection": "enabled", "team": "a"},
+                "managedFields": [{
+                    "manager": "remote-istio-agent", "operation": "Apply", "apiVersion": "v1", "fieldsType": "FieldsV1",
+                    "fieldsV1": {"f:metadata": {"f:labels": {"f:istio-injection": {}}}},
+                }],
+            },
+        }))
+        .expect("a namespace");
+        let labels = [("istio-injection", "enabled"), ("team", "a")];
+        let expected = NamespaceLabels {
+            name: "default".to_owned(),
+            uid: "u".to_owned(),
+            terminating: true,
+            labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            owned_labels: BTreeSet::from(["istio-injection".to_owned()]),
+        };
+        assert_eq!(object.into_resource(), Resource::Namespace(expected));
+    }
+
+    #[test]
+    fn every_watch_of_a_scope_has_its_own_name() {
+        let scope = Scope {
+            namespace: "own".to_owned(),
+            service_namespaces: ["a", "b"].map(str::to_owned).into(),
+        };
+        assert_eq!(scope.watches().len(), 8);
+    }
+}

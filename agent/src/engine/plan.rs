@@ -1,0 +1,379 @@
+//! What to do next for one key: at most one write, chosen from what is wanted and what is observed.
+//!
+//! Nothing is remembered here of what was planned before: the same call after any event, crash or answer finds the
+//! next write anew, and none when everything is as it should be.
+
+mod injection;
+mod record;
+
+use rand::rngs::StdRng;
+use remote_istio::model::{Applied, ApplyState, Key, Lane};
+
+use super::observed::Observed;
+use super::progress::{self, Fault, Replacement};
+use super::state::State;
+use super::{Kind, ObjectName, Resource, Settings, Statistics, Write, admit, matching, names, render};
+
+/// What the planner may look at.
+pub struct Planner<'a> {
+    /// The agent's configuration.
+    pub settings: &'a Settings,
+    /// What the remote holds.
+    pub observed: &'a Observed,
+    /// Counts drift.
+    pub statistics: &'a mut Statistics,
+    /// For pauses.
+    pub random: &'a mut StdRng,
+    /// Now, nanoseconds.
+    pub now: u64,
+}
+
+/// What is to be done about one key.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// The next write and what it writes to.
+    pub write: Option<(ObjectName, Write)>,
+    /// What was accepted is kept and survives a restart.
+    pub kept: bool,
+    /// Why it cannot be kept, for as long as nobody does anything about it.
+    pub unkeepable: Option<String>,
+    /// Nothing of the key is left: forget it.
+    pub gone: bool,
+    /// What the remote made of what was accepted; nothing while that is still open.
+    pub report: Option<Applied>,
+    /// When to look again without an event.
+    pub wake: Option<u64>,
+}
+
+/// What one object needs.
+enum Need {
+    /// It is as it should be.
+    Nothing,
+    /// This write.
+    Write(Write),
+    /// The record must announce it first.
+    Announcement,
+    /// Something is in the way; its progress says what.
+    Waits,
+}
+
+impl Step {
+    /// Another moment to look again.
+    fn wake_at(&mut self, at: u64) {
+        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+}
+
+impl Planner<'_> {
+    /// The next step for a key without a write in flight.
+    pub fn step(&mut self, state: &mut State) -> Step {
+        if !admit::serves(self.settings, &state.key) {
+            return self.not_served(state);
+        }
+        if state.removed {
+            return self.remove(state);
+        }
+        match state.key.lane() {
+            Lane::Endpoints => self.endpoints(state),
+            Lane::Config => self.config(state),
+        }
+    }
+
+    /// Kept from a time when the namespace was served: it is not watched, so nothing can be done well.
+    fn not_served(&self, state: &State) -> Step {
+        let detail = format!(
+            "namespace {} is no longer among the agent's --service-namespaces: what stands there is left as it is",
+            state.key.namespace()
+        );
+        let report = Some(applied(state, Fault::new(ApplyState::Forbidden, detail), 0));
+        Step { kept: self.recorded(state), report, ..Step::default() }
+    }
+
+    /// Endpoints: the written slices are what is kept.
+    fn endpoints(&mut self, state: &mut State) -> Step {
+        let mut step = Step { kept: self.recorded(state), ..Step::default() };
+        let slices = state.slices.len();
+        let stranger = self.foreign_service(&state.key);
+        if stranger.is_none() {
+            let in_place = self.objects(state, 0..slices, &mut step);
+            if step.write.is_none() && in_place {
+                self.leftovers(state, &mut step);
+            }
+            if step.write.is_none() {
+                let kinds = |name: &ObjectName| name.kind == Kind::EndpointSlice;
+                step.kept |= in_place && !state.leftovers().iter().any(kinds);
+            }
+            if step.write.is_none() {
+                self.objects(state, slices..state.wanted.len(), &mut step);
+            }
+        }
+        let fault = stranger.or_else(|| self.fault(state));
+        // One object that cannot be written holds back no other: its content is kept in the record.
+        if step.write.is_none() && !step.kept && fault.as_ref().is_some_and(Fault::lasts) {
+            self.write_record(state, &mut step);
+        }
+        self.finish(state, fault, step)
+    }
+
+    /// Config: the record is what is kept, and nothing is applied before.
+    fn config(&mut self, state: &mut State) -> Step {
+        let mut step = Step { kept: self.recorded(state), ..Step::default() };
+        if state.keeping && !step.kept {
+            self.write_record(state, &mut step);
+            step.report = self.record_fault(state).map(|fault| applied(state, fault, 0));
+            return step;
+        }
+        let fault = if let Key::Injection { namespace } = &state.key {
+            let namespace = namespace.clone();
+            self.inject(state, &namespace, &mut step)
+        } else {
+            if self.objects(state, 0..state.wanted.len(), &mut step) && step.write.is_none() {
+                self.leftovers(state, &mut step);
+            }
+            self.fault(state)
+        };
+        self.finish(state, fault, step)
+    }
+
+    fn finish(&mut self, state: &mut State, fault: Option<Fault>, mut step: Step) -> Step {
+        if step.write.is_some() {
+            step.report = fault.map(|fault| applied(state, fault, self.standing(state)));
+            return step;
+        }
+        self.refresh_record(state, &mut step);
+        let settled = state.wanted.iter().all(|(name, _)| state.progress.get(name).is_some_and(|of| of.settled));
+        step.report = match fault {
+            Some(fault) => Some(applied(state, fault, self.standing(state))),
+            None if settled && (step.kept || !state.keeping) => {
+                Some(applied(state, Fault::new(ApplyState::Applied, ""), self.standing(state)))
+            }
+            None => None,
+        };
+        step
+    }
+
+    /// A service of the same name that is not ours: slices beside it would be merged into it.
+    fn foreign_service(&self, key: &Key) -> Option<Fault> {
+        let name = names::of_service(Kind::Service, key);
+        let service = self.observed.get(&name)?;
+        (!self.observed.is_owned(service)).then(|| progress::foreign(&describe(&name)))
+    }
+
+    /// Finds the first write among these objects; whether all are as they should be.
+    fn objects(&mut self, state: &mut State, range: std::ops::Range<usize>, step: &mut Step) -> bool {
+        let mut in_place = true;
+        for index in range {
+            match self.need(state, index, step) {
+                Need::Nothing => {}
+                Need::Write(write) => {
+                    step.write = Some((state.wanted[index].0.clone(), write));
+                    return false;
+                }
+                Need::Announcement => {
+                    self.write_record(state, step);
+                    if step.write.is_some() {
+                        return false;
+                    }
+                    in_place = false;
+                }
+                Need::Waits => in_place = false,
+            }
+        }
+        in_place
+    }
+
+    fn need(&mut self, state: &mut State, index: usize, step: &mut Step) -> Need {
+        let (name, wanted) = state.wanted[index].clone();
+        let now = self.now;
+        let Some(found) = self.observed.get(&name) else {
+            return self.need_creation(state, &name, &wanted, step);
+        };
+        if !self.observed.is_owned(found) {
+            state.progress(&name).fault = Some(progress::foreign(&describe(&name)));
+            return Need::Waits;
+        }
+        if !self.owns(state, &name, found) {
+            state.inventory.insert(name, None);
+            return Need::Announcement;
+        }
+        state.inventory.insert(name.clone(), Some(found.uid().to_owned()));
+        if matching::matches(&wanted, found) {
+            let progress = state.progress(&name);
+            progress.settle(now);
+            if let Some(quiet) = progress.quiet_at() {
+                step.wake_at(quiet);
+            }
+            return Need::Nothing;
+        }
+        if is_terminating(found) {
+            return Need::Waits;
+        }
+        if !self.may_write(state, &name, step) {
+            return Need::Waits;
+        }
+        if state.progress(&name).replacement == Replacement::Due {
+            return Need::Write(Write::Delete { object: name, uid: found.uid().to_owned() });
+        }
+        Need::Write(Write::Apply(wanted.with_uid(found.uid())))
+    }
+
+    fn need_creation(&mut self, state: &mut State, name: &ObjectName, wanted: &Resource, step: &mut Step) -> Need {
+        if state.inventory.get(name) != Some(&None) || !self.announced(state, name) {
+            state.inventory.insert(name.clone(), None);
+            if state.progress(name).blocked(self.now).is_none() {
+                return Need::Announcement;
+            }
+        }
+        if !self.may_write(state, name, step) {
+            return Need::Waits;
+        }
+        Need::Write(Write::Create(render::for_creation(wanted)))
+    }
+
+    /// Owned: our labels, and in the inventory by UID, or by name while it is being created.
+    fn owns(&self, state: &State, name: &ObjectName, found: &Resource) -> bool {
+        self.observed.is_owned(found)
+            && match state.inventory.get(name) {
+                Some(Some(uid)) => uid == found.uid(),
+                Some(None) => self.announced(state, name),
+                None => false,
+            }
+    }
+
+    /// Whether no pause forbids a write; if the write repairs drift, it is counted.
+    fn may_write(&mut self, state: &mut State, name: &ObjectName, step: &mut Step) -> bool {
+        let now = self.now;
+        let progress = state.progress(name);
+        if let Some(at) = progress.blocked(now) {
+            step.wake_at(at);
+            return false;
+        }
+        if progress.settled && progress.fault.is_none() {
+            if let Err(at) = progress.repair(now, self.random) {
+                step.wake_at(at);
+                return false;
+            }
+            self.statistics.drift_repaired += 1;
+        }
+        true
+    }
+
+    /// Deletes what is in the inventory and not wanted, one at a time; drops what is gone or was never ours.
+    fn leftovers(&mut self, state: &mut State, step: &mut Step) {
+        for name in state.leftovers() {
+            match self.observed.get(&name) {
+                Some(found) if self.owns(state, &name, found) => {
+                    if is_terminating(found) {
+                        continue;
+                    }
+                    let uid = found.uid().to_owned();
+                    if let Some(at) = state.progress(&name).blocked(self.now) {
+                        step.wake_at(at);
+                    } else {
+                        step.write = Some((name.clone(), Write::Delete { object: name, uid }));
+                        return;
+                    }
+                }
+                None if state.progress(&name).uncertain_until.is_some_and(|until| until > self.now) => {
+                    if let Some(until) = state.progress(&name).uncertain_until {
+                        step.wake_at(until);
+                    }
+                }
+                _ => {
+                    state.inventory.remove(&name);
+                    state.progress.remove(&name);
+                }
+            }
+        }
+    }
+
+    /// Removal: the record says so first, then the objects go, then the record.
+    fn remove(&mut self, state: &mut State) -> Step {
+        let mut step = Step { kept: self.recorded(state), ..Step::default() };
+        let record = names::record(self.settings, &state.key);
+        let nothing_to_undo = state.inventory.is_empty() && !matches!(state.key, Key::Injection { .. });
+        if self.observed.get(&record).is_none() && nothing_to_undo {
+            return Step { kept: true, gone: true, ..step };
+        }
+        if state.keeping && !step.kept {
+            self.write_record(state, &mut step);
+        } else {
+            self.undo(state, &record, &mut step);
+        }
+        let fault = self.fault(state).or_else(|| self.record_fault(state));
+        step.report = fault.map(|fault| Applied { version: None, ..applied(state, fault, 0) });
+        step
+    }
+
+    fn undo(&mut self, state: &mut State, record: &ObjectName, step: &mut Step) {
+        if let Key::Injection { namespace } = &state.key {
+            let namespace = namespace.clone();
+            self.give_up_labels(state, &namespace, step);
+        } else {
+            self.leftovers(state, step);
+        }
+        let undone = state.inventory.is_empty() && step.write.is_none() && step.wake.is_none();
+        if !undone {
+            return;
+        }
+        match self.observed.get(record).filter(|found| self.observed.is_owned(found)) {
+            None => step.gone = true,
+            Some(found) => match state.progress(record).blocked(self.now) {
+                Some(at) => step.wake_at(at),
+                None => {
+                    let delete = Write::Delete { object: record.clone(), uid: found.uid().to_owned() };
+                    step.write = Some((record.clone(), delete));
+                }
+            },
+        }
+    }
+
+    /// What stands in the way of the key's objects, the first of them.
+    fn fault(&self, state: &State) -> Option<Fault> {
+        let record = names::record(self.settings, &state.key);
+        let objects = state.progress.iter().filter(|(name, _)| **name != record);
+        let faults = objects.clone().filter_map(|(_, progress)| progress.fault.clone());
+        // What a person must look at hides behind no passing one.
+        let first = faults.min_by_key(|fault| !fault.lasts());
+        first.or_else(|| {
+            let contended = objects.clone().find(|(_, progress)| progress.contended())?;
+            let detail = format!("somebody keeps changing {}: it is restored more slowly", describe(contended.0));
+            Some(Fault::new(ApplyState::Contended, detail))
+        })
+    }
+
+    /// How many of the set's addresses stand in the remote.
+    fn standing(&self, state: &State) -> u32 {
+        let slices = state.wanted.iter().take(state.slices.len());
+        let owned = slices.filter_map(|(name, _)| self.observed.get(name).filter(|found| self.observed.is_owned(found)));
+        let count: usize = owned
+            .map(|found| match found {
+                Resource::EndpointSlice(slice) => slice.endpoints.as_ref().map_or(0, Vec::len),
+                _ => 0,
+            })
+            .sum();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+}
+
+fn applied(state: &State, fault: Fault, addresses: u32) -> Applied {
+    let version = (!state.removed).then_some(state.object.version);
+    Applied { version, state: fault.state, detail: fault.detail, addresses }
+}
+
+fn is_terminating(resource: &Resource) -> bool {
+    resource.metadata().is_some_and(|metadata| metadata.deletion_timestamp.is_some())
+}
+
+/// An object in words.
+#[must_use]
+pub fn describe(name: &ObjectName) -> String {
+    let kind = match name.kind {
+        Kind::Service => "service",
+        Kind::EndpointSlice => "endpoint slice",
+        Kind::Endpoints => "endpoints object",
+        Kind::Namespace => return format!("namespace {}", name.name),
+        Kind::ConfigMap => "config map",
+    };
+    format!("{kind} {}/{}", name.namespace, name.name)
+}
