@@ -1,0 +1,66 @@
+//! The audit log of an API server: what was really written, by whom.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+/// One write.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Plural kind.
+    pub resource: String,
+    /// Empty for the object itself.
+    pub subresource: String,
+    /// As the API server names it.
+    #[expect(dead_code, reason = "shown when a test fails")]
+    pub verb: String,
+    /// Of the object.
+    #[expect(dead_code, reason = "shown when a test fails")]
+    pub name: String,
+    /// Written by the `ServiceAccount` of a hub or agent in this test's namespace.
+    pub is_ours: bool,
+}
+
+/// The log from one moment on.
+#[derive(Debug)]
+pub struct Audit {
+    path: PathBuf,
+    namespace: String,
+    from: usize,
+}
+
+impl Audit {
+    /// Starts at the end of the log as it is now.
+    pub async fn from_now(path: PathBuf, namespace: &str) -> Self {
+        let from = tokio::fs::read(&path).await.expect("the audit log").len();
+        Self {
+            path,
+            namespace: namespace.to_owned(),
+            from,
+        }
+    }
+
+    /// The writes since then that `wanted` picks.
+    pub async fn since(&self, wanted: impl Fn(&Event) -> bool) -> Vec<Event> {
+        let log = tokio::fs::read(&self.path).await.expect("the audit log");
+        let accounts = format!("system:serviceaccount:{}:", self.namespace);
+        String::from_utf8_lossy(&log[self.from..])
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .map(|event| read(&event, &accounts))
+            .filter(wanted)
+            .collect()
+    }
+}
+
+fn read(event: &Value, accounts: &str) -> Event {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let object = &event["objectRef"];
+    Event {
+        resource: text(&object["resource"]),
+        subresource: text(&object["subresource"]),
+        verb: text(&event["verb"]),
+        name: text(&object["name"]),
+        is_ours: text(&event["user"]["username"]).starts_with(accounts),
+    }
+}

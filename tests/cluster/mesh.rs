@@ -1,0 +1,333 @@
+//! One hub and its agents as real processes, in namespaces of their own, with a proxy on every way between them.
+
+mod central;
+mod clusters;
+mod etcd;
+mod objects;
+mod processes;
+mod remote;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use anyhow::Result;
+use kube::Client;
+use kube::api::{Patch, PatchParams};
+use remote_istio::tls::CertificateFiles;
+use remote_istio::wire::v1;
+use serde_json::{Value, json};
+use support::Cluster;
+use support::ca::{Authority, Files, Leaf, TRUST_DOMAIN};
+use support::deploy;
+use support::eventually::{eventually, seen};
+use support::pair::{Agent, AgentOptions, Hub, HubOptions, Link};
+use support::peer::ScriptedAgent;
+use support::proxy::Proxy;
+use tokio::runtime::Runtime;
+
+use crate::audit::Audit;
+pub use clusters::Clusters;
+pub use processes::{run_agent, run_hub};
+pub use remote::Remote;
+
+/// Our own decisions, without every frame of the libraries below.
+const LOG_LEVEL: &str = "info,remote_istio=debug";
+
+/// Runs a test on the one runtime of this process: clusters and clients are shared, and a client dies with its runtime.
+pub fn run<T>(test: impl Future<Output = T>) -> T {
+    static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(2).enable_all().build().expect("a runtime")
+    });
+    RUNTIME.block_on(test)
+}
+
+/// A hub, its agents, and everything between them.
+pub struct Mesh<'clusters> {
+    /// The hub's way to central's API server.
+    pub central_api: Proxy,
+    namespace: String,
+    central: &'clusters Cluster,
+    central_client: Client,
+    link: Link,
+    hub_files: Files,
+    hub: Hub,
+    remotes: Vec<Remote>,
+}
+
+impl Mesh<'static> {
+    /// A hub and the agent of one remote, running, in namespaces called `name`. No `RemoteIstio` yet.
+    pub async fn start(name: &str) -> Self {
+        let mut mesh = Self::without_agents(name).await;
+        mesh.launch_agent(0).await;
+        mesh
+    }
+
+    /// As [`Mesh::start`] with an agent that does not run yet.
+    pub async fn without_agents(name: &str) -> Self {
+        let mut mesh = Self::without_hub(name).await;
+        mesh.start_hub().await;
+        mesh
+    }
+
+    /// As [`Mesh::start`] with nothing running yet.
+    pub async fn without_hub(name: &str) -> Self {
+        static SHARED: tokio::sync::OnceCell<Clusters> = tokio::sync::OnceCell::const_new();
+        let clusters = SHARED.get_or_init(Clusters::shared).await;
+        Mesh::prepare(clusters, name, 1).await
+    }
+}
+
+impl<'clusters> Mesh<'clusters> {
+    /// A hub and an agent for every remote of these clusters, running.
+    pub async fn on(clusters: &'clusters Clusters, name: &str) -> Self {
+        let mut mesh = Self::prepare(clusters, name, clusters.remotes()).await;
+        mesh.start_hub().await;
+        for index in 0..clusters.remotes() {
+            mesh.launch_agent(index).await;
+        }
+        mesh
+    }
+
+    async fn prepare(clusters: &'clusters Clusters, name: &str, remotes: usize) -> Self {
+        let link = Link::create(name).expect("a link CA");
+        let central = clusters.central();
+        let central_api = Proxy::start(central.address()).await.expect("a proxy");
+        let hub_files = link.hub().expect("a certificate");
+        let options = HubOptions {
+            server: Some(central_api.address()),
+            log_level: LOG_LEVEL.to_owned(),
+            ..HubOptions::new(name, hub_files.clone(), link.folder())
+        };
+        let hub = Hub::prepare(central, options).await.expect("a hub");
+        let mut mesh = Self {
+            central_api,
+            namespace: name.to_owned(),
+            central_client: central.admin(),
+            central,
+            link,
+            hub_files,
+            hub,
+            remotes: Vec::new(),
+        };
+        for index in 0..remotes {
+            let remote = mesh.prepare_remote(clusters.remote(index), index).await;
+            mesh.remotes.push(remote);
+        }
+        mesh
+    }
+
+    async fn prepare_remote(&self, cluster: &Cluster, index: usize) -> Remote {
+        let name = self.remote_name(index);
+        let api = Proxy::start(cluster.address()).await.expect("a proxy");
+        let link = Proxy::start(self.hub.sync_address()).await.expect("a proxy");
+        let files = self.link.remote(&name).expect("a certificate");
+        let options = AgentOptions {
+            server: Some(api.address()),
+            log_level: LOG_LEVEL.to_owned(),
+            ..AgentOptions::new(
+                &name,
+                &self.namespace,
+                link.address(),
+                files.clone(),
+                self.link.folder(),
+            )
+        };
+        let agent = Agent::prepare(cluster, options).await.expect("an agent");
+        Remote {
+            name,
+            api,
+            link,
+            namespace: self.namespace.clone(),
+            client: cluster.admin(),
+            audit_log: cluster.audit_log(),
+            files,
+            agent,
+        }
+    }
+
+    /// The namespace of everything, on central and on remotes.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The central cluster.
+    pub fn central(&self) -> &Cluster {
+        self.central
+    }
+
+    /// One remote.
+    pub fn remote(&self, index: usize) -> &Remote {
+        &self.remotes[index]
+    }
+
+    /// One remote, to end its agent.
+    pub fn remote_mut(&mut self, index: usize) -> &mut Remote {
+        &mut self.remotes[index]
+    }
+
+    /// The name of a remote and of its `RemoteIstio`.
+    pub fn remote_name(&self, index: usize) -> String {
+        format!("{}-{index}", self.namespace)
+    }
+
+    /// `kill -9`.
+    pub async fn kill_hub(&mut self) {
+        self.hub.kill().await.expect("killed");
+    }
+
+    /// SIGTERM, and the exit code.
+    pub async fn terminate_hub(&mut self) -> i32 {
+        self.hub.terminate().await.expect("ended")
+    }
+
+    /// Starts the hub without waiting for anything.
+    pub fn launch_hub(&mut self) {
+        self.hub.start().expect("started");
+    }
+
+    /// Starts the hub and waits until it is ready.
+    pub async fn start_hub(&mut self) {
+        self.launch_hub();
+        self.hub.ready().await.expect("ready");
+    }
+
+    /// Starts an agent without waiting for the hub.
+    #[expect(clippy::unused_async, reason = "stands beside others that wait")]
+    pub async fn launch_agent(&mut self, index: usize) {
+        self.remotes[index].agent.start().expect("started");
+    }
+
+    /// Starts an agent and waits until it is ready, which includes the hub's welcome.
+    pub async fn start_agent(&mut self, index: usize) {
+        self.launch_agent(index).await;
+        self.remotes[index].agent.ready().await.expect("ready");
+    }
+
+    /// Starts an agent that dials another hub.
+    pub async fn launch_agent_to(&mut self, index: usize, hub: SocketAddr) {
+        let arguments = &mut self.remotes[index].agent.command_mut().arguments;
+        arguments.retain(|argument| !argument.to_string_lossy().starts_with("--hub="));
+        arguments.push(format!("--hub={hub}").into());
+        self.launch_agent(index).await;
+    }
+
+    /// Starts an agent with another certificate.
+    pub async fn launch_agent_with(&mut self, index: usize, authority: &Authority, leaf: &Leaf) {
+        let name = self.remote_name(index);
+        self.link.issue_by(authority, &name, leaf).expect("a certificate");
+        self.launch_agent(index).await;
+    }
+
+    /// A scripted agent that is let in as the remote `name`.
+    pub async fn scripted_agent(&self, name: &str, hello: v1::Hello) -> Result<ScriptedAgent> {
+        let files = self.link.remote(name)?;
+        ScriptedAgent::open(self.hub.sync_address(), for_tls(&files), TRUST_DOMAIN, hello).await
+    }
+
+    /// A scripted agent that begins with any bytes.
+    pub async fn scripted_agent_raw(&self, name: &str, first: Vec<u8>) -> Result<ScriptedAgent> {
+        let files = self.link.remote(name)?;
+        ScriptedAgent::open_raw(self.hub.sync_address(), for_tls(&files), TRUST_DOMAIN, first).await
+    }
+
+    /// Where agents dial, without a proxy.
+    pub fn hub_address(&self) -> SocketAddr {
+        self.hub.sync_address()
+    }
+
+    /// The link CA.
+    pub fn authority(&self) -> &Authority {
+        self.link.authority()
+    }
+
+    /// The hub's certificate.
+    pub fn hub_files(&self) -> &Files {
+        &self.hub_files
+    }
+
+    /// The hub's certificate, for a scripted hub in its place.
+    pub fn hub_certificate(&self) -> CertificateFiles {
+        for_tls(&self.hub_files)
+    }
+
+    /// A remote's certificate.
+    pub fn remote_files(&self, index: usize) -> &Files {
+        &self.remotes[index].files
+    }
+
+    /// One metric of the hub, summed over all series that have every one of `labels`.
+    pub async fn hub_metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let metrics = self.hub.metrics().await.expect("metrics");
+        metrics.sum(&format!("remote_istio_hub_{name}"), labels)
+    }
+
+    /// Waits until the hub has so many sessions.
+    pub async fn until_sessions(&self, count: u32) {
+        eventually(&format!("the hub has {count} sessions"), || async {
+            let now = self.hub_metric("sessions", &[]).await;
+            seen((now - f64::from(count)).abs() < 0.5, now)
+        })
+        .await;
+    }
+
+    /// What the hub has logged last.
+    pub fn hub_log(&self) -> String {
+        self.hub.command().log_tail()
+    }
+
+    /// What an agent has logged last.
+    pub fn agent_log(&self, index: usize) -> String {
+        self.remotes[index].agent.command().log_tail()
+    }
+
+    /// Waits until the hub's log has these words.
+    pub async fn until_hub_logs(&self, words: &str) {
+        processes::until_log_has(&self.hub, words).await;
+    }
+
+    /// Waits until an agent's log has these words.
+    pub async fn until_agent_logs(&self, index: usize, words: &str) {
+        processes::until_log_has(&self.remotes[index].agent, words).await;
+    }
+
+    /// Writes on central from now on.
+    pub async fn central_audit(&self) -> Audit {
+        Audit::from_now(self.central.audit_log(), &self.namespace).await
+    }
+
+    /// Takes everything away from the hub's role.
+    pub async fn forbid_hub(&self) {
+        self.set_hub_rules(&json!([])).await;
+    }
+
+    /// Gives the hub's role back as it lies in `deploy/`.
+    pub async fn permit_hub(&self) {
+        self.set_hub_rules(&rules("hub", &self.namespace)).await;
+    }
+
+    async fn set_hub_rules(&self, rules: &Value) {
+        let patch = Patch::Merge(json!({"rules": rules}));
+        let roles = objects::api(&self.central_client, "Role", &self.namespace);
+        let changed = roles.patch("remote-istio-hub", &PatchParams::default(), &patch).await;
+        changed.expect("the role of deploy/roles/hub.yaml");
+    }
+}
+
+/// The rules of the Role in `deploy/roles/`.
+fn rules(who: &str, namespace: &str) -> Value {
+    let documents = deploy::role_documents(who, namespace, &[]).expect("deploy/roles");
+    let role = documents.into_iter().find(|document| document["kind"] == "Role");
+    role.expect("a Role")["rules"].clone()
+}
+
+fn for_tls(files: &Files) -> CertificateFiles {
+    let path = PathBuf::clone;
+    CertificateFiles {
+        certificate: path(&files.certificate),
+        key: path(&files.key),
+        trust_bundle: path(&files.trust_bundle),
+    }
+}

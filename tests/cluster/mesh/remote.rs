@@ -1,0 +1,251 @@
+//! A remote: what stands there, seen as administrator, and who may do what.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt as _};
+use serde_json::{Value, json};
+use support::ca::Files;
+use support::eventually::{eventually, seen};
+use support::pair::Agent;
+use support::proxy::Proxy;
+
+use super::objects::{api, cluster_api, json as as_json, object};
+use crate::audit::Audit;
+use crate::record::{AddressLog, ready_addresses};
+
+/// Kinds that an agent makes.
+const KINDS: [&str; 4] = ["Service", "Endpoints", "EndpointSlice", "ConfigMap"];
+
+/// No write for so long: deferred copies of what is kept are written by then.
+const QUIET: Duration = Duration::from_secs(4);
+
+/// One remote of a mesh.
+pub struct Remote {
+    /// Name of its `RemoteIstio`.
+    pub name: String,
+    /// The agent's way to its API server.
+    pub api: Proxy,
+    /// The agent's way to the hub.
+    pub link: Proxy,
+    pub(super) namespace: String,
+    pub(super) client: Client,
+    pub(super) audit_log: std::path::PathBuf,
+    pub(super) files: Files,
+    pub(super) agent: Agent,
+}
+
+impl Remote {
+    /// The ready addresses of one service, over all slices.
+    pub async fn addresses(&self, service: &str) -> BTreeSet<String> {
+        let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &self.namespace);
+        let selector = ListParams::default().labels(&format!("kubernetes.io/service-name={service}"));
+        let slices = slices.list(&selector).await.expect("the remote answers");
+        slices.iter().flat_map(ready_addresses).collect()
+    }
+
+    /// Waits until these are exactly the addresses of the service, in at least one slice.
+    pub async fn until_addresses(&self, service: &str, addresses: &[&str]) {
+        let wanted: BTreeSet<String> = addresses.iter().map(ToString::to_string).collect();
+        eventually(&format!("{service} is at {addresses:?} in {}", self.name), || async {
+            let slices = self.slices(service).await.len();
+            let now = self.addresses(service).await;
+            seen(slices > 0 && now == wanted, (slices, now))
+                .map_err(|seen| format!("{seen} with the agent's log\n{}", self.agent.command().log_tail()))
+        })
+        .await;
+    }
+
+    /// Starts to note what a watch sees of the service's addresses.
+    pub async fn record(&self, service: &str) -> AddressLog {
+        AddressLog::start(self.client.clone(), &self.namespace, service).await
+    }
+
+    /// The slices of one service, by name.
+    pub async fn slices(&self, service: &str) -> Vec<Value> {
+        let selector = ListParams::default().labels(&format!("kubernetes.io/service-name={service}"));
+        let slices = api(&self.client, "EndpointSlice", &self.namespace)
+            .list(&selector)
+            .await;
+        let mut slices = slices.expect("the remote answers").items;
+        slices.sort_by_key(kube::ResourceExt::name_any);
+        slices.iter().map(as_json).collect()
+    }
+
+    /// One object of the agent's namespace.
+    pub async fn object(&self, kind: &str, name: &str) -> Option<Value> {
+        let found = api(&self.client, kind, &self.namespace).get_opt(name).await;
+        found.expect("the remote answers").as_ref().map(as_json)
+    }
+
+    /// Waits until an object is there and as wanted, and returns it.
+    pub async fn until_object(&self, kind: &str, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        eventually(&format!("{kind} {name} in {} is as wanted", self.name), || async {
+            let found = self.object(kind, name).await;
+            match found {
+                Some(object) if wanted(&object) => Ok(object),
+                other => Err(format!(
+                    "{other:?} with the agent's log\n{}",
+                    self.agent.command().log_tail()
+                )),
+            }
+        })
+        .await
+    }
+
+    /// Waits until there is no such object.
+    pub async fn until_absent(&self, kind: &str, name: &str) {
+        eventually(&format!("{kind} {name} in {} is gone", self.name), || async {
+            match self.object(kind, name).await {
+                None => Ok(()),
+                Some(object) => Err(object.to_string()),
+            }
+        })
+        .await;
+    }
+
+    /// Makes an object as somebody else.
+    pub async fn create(&self, kind: &str, name: &str, fields: Value) {
+        let created = api(&self.client, kind, &self.namespace)
+            .create(&PostParams::default(), &object(kind, name, fields))
+            .await;
+        created.expect("created");
+    }
+
+    /// Changes an object as somebody else.
+    pub async fn merge(&self, kind: &str, name: &str, fields: &Value) {
+        let merged = api(&self.client, kind, &self.namespace)
+            .patch(name, &PatchParams::default(), &Patch::Merge(fields))
+            .await;
+        merged.expect("changed");
+    }
+
+    /// Deletes an object as somebody else.
+    pub async fn delete(&self, kind: &str, name: &str) {
+        let deleted = api(&self.client, kind, &self.namespace)
+            .delete(name, &DeleteParams::default())
+            .await;
+        deleted.expect("deleted");
+    }
+
+    /// Every object the agent has made in its namespace, by kind and name, as it is.
+    pub async fn everything(&self) -> BTreeMap<(String, String), Value> {
+        let ours = ListParams::default().labels("app.kubernetes.io/managed-by=remote-istio-agent");
+        let mut everything = BTreeMap::new();
+        for kind in KINDS {
+            let listed = api(&self.client, kind, &self.namespace).list(&ours).await;
+            for object in listed.expect("the remote answers") {
+                everything.insert((kind.to_owned(), object.name_any()), as_json(&object));
+            }
+        }
+        everything
+    }
+
+    /// Waits until nothing of the agent's is left in its namespace.
+    pub async fn until_nothing_is_owned(&self) {
+        eventually(&format!("nothing is left in {}", self.name), || async {
+            let left: Vec<_> = self.everything().await.into_keys().collect();
+            seen(left.is_empty(), left)
+        })
+        .await;
+    }
+
+    /// Waits until the agent has written nothing for a while.
+    pub async fn until_quiet(&self) {
+        let mut writes = usize::MAX;
+        let audit = self.audit().await;
+        loop {
+            let now = audit
+                .since(|event| event.is_ours && event.resource != "leases")
+                .await
+                .len();
+            if now == writes {
+                return;
+            }
+            writes = now;
+            // Silence is the condition here, and it can only be seen by listening for a while.
+            tokio::time::sleep(QUIET).await;
+        }
+    }
+
+    /// The writes from now on.
+    pub async fn audit(&self) -> Audit {
+        Audit::from_now(self.audit_log.clone(), &self.namespace).await
+    }
+
+    /// A namespace besides the agent's own.
+    pub async fn create_namespace(&self, name: &str, labels: Value) {
+        let namespace = object("Namespace", name, json!({"metadata": {"labels": labels}}));
+        let created = cluster_api(&self.client, "Namespace")
+            .create(&PostParams::default(), &namespace)
+            .await;
+        created.expect("created");
+    }
+
+    /// A label of a namespace.
+    pub async fn read_label(&self, namespace: &str, label: &str) -> Option<String> {
+        let found = cluster_api(&self.client, "Namespace").get(namespace).await;
+        found.expect("there").labels().get(label).cloned()
+    }
+
+    /// Sets or takes a label of a namespace as a user with kubectl would.
+    pub async fn label(&self, namespace: &str, label: &str, value: Option<&str>) {
+        let patch = Patch::Merge(json!({"metadata": {"labels": {label: value}}}));
+        let user = PatchParams {
+            field_manager: Some("kubectl-label".to_owned()),
+            ..PatchParams::default()
+        };
+        let labelled = cluster_api(&self.client, "Namespace")
+            .patch(namespace, &user, &patch)
+            .await;
+        labelled.expect("labelled");
+    }
+
+    /// Waits for a label of a namespace to have this value, or to be gone.
+    pub async fn until_label(&self, namespace: &str, label: &str, value: Option<&str>) {
+        eventually(
+            &format!("label {label} of namespace {namespace} is {value:?}"),
+            || async {
+                let now = self.read_label(namespace, label).await;
+                seen(now.as_deref() == value, now)
+                    .map_err(|seen| format!("{seen} with the agent's log\n{}", self.agent.command().log_tail()))
+            },
+        )
+        .await;
+    }
+
+    /// Takes one verb on one resource away from the agent's role.
+    pub async fn forbid(&self, resource: &str, verb: &str) {
+        let rules = super::rules("agent", &self.namespace);
+        let mut changed = Vec::new();
+        for rule in rules.as_array().expect("rules") {
+            for one in rule["resources"].as_array().expect("resources") {
+                let mut rule = rule.clone();
+                rule["resources"] = json!([one]);
+                if one == resource {
+                    rule["verbs"].as_array_mut().expect("verbs").retain(|allowed| allowed != verb);
+                }
+                changed.push(rule);
+            }
+        }
+        self.set_rules(&Value::Array(changed)).await;
+    }
+
+    /// Takes everything away from the agent's role.
+    pub async fn forbid_all(&self) {
+        self.set_rules(&json!([])).await;
+    }
+
+    /// Gives the agent's role back as it lies in `deploy/`.
+    pub async fn permit_all(&self) {
+        let rules = super::rules("agent", &self.namespace);
+        self.set_rules(&rules).await;
+    }
+
+    async fn set_rules(&self, rules: &Value) {
+        let patch = json!({"rules": rules});
+        self.merge("Role", "remote-istio-agent", &patch).await;
+    }
+}

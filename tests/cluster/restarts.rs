@@ -1,0 +1,188 @@
+//! Either end dies at a bad moment and comes back.
+
+use support::eventually::{eventually, seen};
+use support::proxy::Traffic;
+
+use crate::mesh::{Mesh, run};
+
+const PILOT: &[(&str, &str)] = &[("istio-pilot", "istio=pilot")];
+
+#[test]
+fn hub_killed_in_a_change_and_restarted_with_half_filled_caches_removes_nothing() {
+    run(async {
+        let mut mesh = Mesh::start("half-filled").await;
+        mesh.enable(&[("istio-pilot", "istio=pilot"), ("istio-policy", "istio=policy")])
+            .await;
+        mesh.pod("pilot-a", "istio=pilot", "10.1.0.1").ready().await;
+        mesh.pod("pilot-b", "istio=pilot", "10.1.0.2").ready().await;
+        mesh.pod("policy-a", "istio=policy", "10.1.1.1").ready().await;
+        let remote = mesh.remote(0);
+        remote.until_addresses("istio-pilot", &["10.1.0.1", "10.1.0.2"]).await;
+        remote.until_addresses("istio-policy", &["10.1.1.1"]).await;
+        mesh.until_ready(0).await;
+        let pilot = remote.record("istio-pilot").await;
+        let policy = remote.record("istio-policy").await;
+
+        // The change is on its way when the hub dies.
+        remote.link.set(Traffic::Hold);
+        mesh.delete_pod("pilot-a").await;
+        mesh.kill_hub().await;
+        mesh.remote(0).link.set(Traffic::Pass);
+        mesh.pod("pilot-c", "istio=pilot", "10.1.0.3").ready().await;
+
+        // Each start sees one more connection to central answered: first nothing, then one list, then two …
+        for answered in 0..5 {
+            mesh.central_api.set(Traffic::PassFirst(answered));
+            mesh.launch_hub();
+            eventually("the hub waits for central", || async {
+                seen(mesh.central_api.accepted() > answered, mesh.central_api.accepted())
+            })
+            .await;
+            mesh.kill_hub().await;
+        }
+        mesh.central_api.set(Traffic::Pass);
+        mesh.start_hub().await;
+        let remote = mesh.remote(0);
+        remote.until_addresses("istio-pilot", &["10.1.0.2", "10.1.0.3"]).await;
+        pilot.until(&["10.1.0.2", "10.1.0.3"]).await;
+        assert!(
+            pilot.history().iter().all(|set| set.contains("10.1.0.2")),
+            "a pod that lived through it all was missing: {:?}",
+            pilot.history()
+        );
+        assert_eq!(policy.sizes(), [1], "nothing happened to it: {:?}", policy.history());
+        assert_eq!((pilot.deletions(), policy.deletions()), (0, 0));
+    });
+}
+
+#[test]
+fn agent_killed_after_the_write_and_before_its_answer_writes_it_no_second_time() {
+    run(async {
+        let mut mesh = Mesh::start("unanswered").await;
+        mesh.enable(PILOT).await;
+        mesh.pod("pilot-a", "istio=pilot", "10.1.0.1").ready().await;
+        mesh.until_ready(0).await;
+
+        mesh.remote(0).api.set(Traffic::HoldAnswers);
+        mesh.pod("pilot-b", "istio=pilot", "10.1.0.2").ready().await;
+        mesh.remote(0)
+            .until_addresses("istio-pilot", &["10.1.0.1", "10.1.0.2"])
+            .await;
+        let written = mesh.remote(0).slices("istio-pilot").await;
+        mesh.remote_mut(0).kill_agent().await;
+        mesh.remote(0).api.set(Traffic::Pass);
+        mesh.start_agent(0).await;
+        mesh.until_ready(0).await;
+        // The next change has arrived: everything before it is over.
+        mesh.enable_also(0, "istio-policy", "istio=policy").await;
+        mesh.remote(0).until_addresses("istio-policy", &[]).await;
+        let now = mesh.remote(0).slices("istio-pilot").await;
+        assert_eq!(now, written, "what stood there was right already");
+    });
+}
+
+#[test]
+fn agent_killed_before_its_write_arrives_makes_it_after_its_restart() {
+    run(async {
+        let mut mesh = Mesh::start("unwritten").await;
+        mesh.enable(PILOT).await;
+        mesh.pod("pilot-a", "istio=pilot", "10.1.0.1").ready().await;
+        mesh.until_ready(0).await;
+
+        mesh.remote(0).api.set(Traffic::Hold);
+        mesh.delete_pod("pilot-a").await;
+        mesh.pod("pilot-b", "istio=pilot", "10.1.0.2").ready().await;
+        mesh.until_condition(0, "Ready", "False").await;
+        mesh.remote_mut(0).kill_agent().await;
+        mesh.remote(0).api.set(Traffic::Pass);
+        assert_eq!(
+            mesh.remote(0)
+                .addresses("istio-pilot")
+                .await
+                .into_iter()
+                .collect::<Vec<_>>(),
+            ["10.1.0.1"],
+            "the write has not arrived"
+        );
+        mesh.start_agent(0).await;
+        mesh.remote(0).until_addresses("istio-pilot", &["10.1.0.2"]).await;
+        mesh.until_ready(0).await;
+    });
+}
+
+#[test]
+fn agent_killed_between_accept_and_apply_applies_after_its_restart_without_the_hub() {
+    run(async {
+        let mut mesh = Mesh::start("accepted").await;
+        mesh.remote(0).forbid("services", "create").await;
+        mesh.enable(PILOT).await;
+        mesh.pod("pilot-a", "istio=pilot", "10.1.0.1").ready().await;
+        mesh.remote(0).until_addresses("istio-pilot", &["10.1.0.1"]).await;
+        mesh.until_condition(0, "Accepted", "True").await;
+        mesh.until_condition(0, "Applied", "False").await;
+        mesh.kill_hub().await;
+        mesh.remote_mut(0).kill_agent().await;
+        assert!(mesh.remote(0).object("Service", "istio-pilot").await.is_none());
+
+        mesh.remote(0).permit_all().await;
+        mesh.launch_agent(0).await;
+        let remote = mesh.remote(0);
+        remote.until_object("Service", "istio-pilot", |_| true).await;
+        mesh.start_hub().await;
+        mesh.until_ready(0).await;
+    });
+}
+
+#[test]
+fn restart_of_either_end_rewrites_nothing_when_nothing_changed() {
+    run(async {
+        let mut mesh = Mesh::start("unchanged").await;
+        mesh.enable(&[("istio-pilot", "istio=pilot"), ("zipkin", "app=jaeger")])
+            .await;
+        mesh.pod("pilot-a", "istio=pilot", "10.1.0.1").ready().await;
+        mesh.until_ready(0).await;
+        mesh.remote(0).until_quiet().await;
+        let before = mesh.remote(0).everything().await;
+
+        mesh.kill_hub().await;
+        mesh.start_hub().await;
+        mesh.until_sessions(1).await;
+        mesh.remote_mut(0).kill_agent().await;
+        mesh.until_sessions(0).await;
+        mesh.start_agent(0).await;
+        mesh.until_sessions(1).await;
+        mesh.until_ready(0).await;
+        assert_eq!(mesh.remote(0).everything().await, before);
+
+        // Two sessions, and not a single delta in either lane.
+        for lane in ["lane=\"endpoints\"", "lane=\"config\""] {
+            let sent = mesh.hub_metric("frames_total", &["direction=\"sent\"", lane]).await;
+            assert!(sent < 1.0, "{sent} frames with state on {lane}");
+        }
+        mesh.pod("pilot-b", "istio=pilot", "10.1.0.2").ready().await;
+        mesh.remote(0)
+            .until_addresses("istio-pilot", &["10.1.0.1", "10.1.0.2"])
+            .await;
+    });
+}
+
+#[test]
+fn both_ends_drain_on_sigterm_and_exit_with_zero() {
+    run(async {
+        let mut mesh = Mesh::start("drain").await;
+        mesh.enable(PILOT).await;
+        mesh.pod("pilot-a", "istio=pilot", "10.1.0.1").ready().await;
+        mesh.until_ready(0).await;
+        assert_eq!(mesh.terminate_hub().await, 0);
+        assert_eq!(mesh.remote_mut(0).terminate_agent().await, 0);
+        assert_eq!(
+            mesh.remote(0)
+                .addresses("istio-pilot")
+                .await
+                .into_iter()
+                .collect::<Vec<_>>(),
+            ["10.1.0.1"],
+            "what was there stays"
+        );
+    });
+}

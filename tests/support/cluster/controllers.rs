@@ -1,0 +1,88 @@
+//! The controller manager, kwok and the one node it plays: Deployments become Ready pods.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use k8s_openapi::api::core::v1::{Node, ServiceAccount};
+use kube::Api;
+use kube::api::PostParams;
+
+use super::{Cluster, ClusterOptions, LOOK_EVERY};
+use crate::guardian::{CommandLine, Guarded};
+use crate::tools::{Tool, Tools};
+
+/// The node that kwok plays.
+pub const NODE: &str = "kwok-0";
+
+/// From start to a ready node and the first default `ServiceAccount`.
+const START_DEADLINE: Duration = Duration::from_secs(90);
+
+pub(super) async fn start(cluster: &Cluster, tools: &Tools, options: &ClusterOptions) -> Result<Vec<Guarded>> {
+    let (folder, kubeconfig) = (cluster.folder(), cluster.admin_kubeconfig());
+    let manager = CommandLine::new(
+        format!("kube-controller-manager of {}", options.name),
+        tools.path(Tool::ControllerManager),
+        folder.log("kube-controller-manager"),
+    )
+    .flag("kubeconfig", kubeconfig)
+    .flag("service-account-private-key-file", folder.access("accounts.key"))
+    .flag("root-ca-file", folder.access("ca.crt"))
+    .flag("controllers", "*,-node-lifecycle-controller")
+    .flag("leader-elect", "false")
+    .flag("secure-port", "0")
+    .flag("kube-api-qps", "200")
+    .flag("kube-api-burst", "400")
+    .flag("v", "1");
+    // An empty file in place of the user's own configuration.
+    let configuration = folder.access("kwok.yaml");
+    std::fs::write(&configuration, "").context("writing kwok's configuration")?;
+    let kwok = CommandLine::new(format!("kwok of {}", options.name), tools.path(Tool::Kwok), folder.log("kwok"))
+        .flag("kubeconfig", kubeconfig)
+        .flag("config", configuration)
+        .flag("manage-all-nodes", "true")
+        .flag("cidr", &options.pod_cidr)
+        .flag("server-address", crate::ports::free()?.to_string());
+    let lines = [manager, kwok];
+    let processes = lines.iter().map(CommandLine::start).collect::<Result<Vec<_>>>()?;
+    create_node(cluster).await?;
+    let tails = || lines.iter().map(|line| format!("{}:\n{}", line.name, line.log_tail())).collect::<Vec<_>>();
+    let ready = async {
+        while !is_ready(cluster).await {
+            for (process, line) in processes.iter().zip(&lines) {
+                if let Some(code) = process.exited() {
+                    bail!("{} ended with code {code}:\n{}", line.name, line.log_tail());
+                }
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    };
+    match tokio::time::timeout(START_DEADLINE, ready).await {
+        Ok(ready) => ready?,
+        Err(_) => bail!("no ready node after {START_DEADLINE:?}:\n{}", tails().join("\n")),
+    }
+    Ok(processes)
+}
+
+async fn create_node(cluster: &Cluster) -> Result<()> {
+    let node: Node = serde_json::from_value(serde_json::json!({
+        "metadata": {
+            "name": NODE,
+            "annotations": {"kwok.x-k8s.io/node": "fake", "node.alpha.kubernetes.io/ttl": "0"},
+            "labels": {"kubernetes.io/hostname": NODE, "kubernetes.io/os": "linux", "type": "kwok"},
+        },
+        "status": {"allocatable": {"cpu": "32", "memory": "256Gi", "pods": "1000"}},
+    }))
+    .context("a node")?;
+    let nodes: Api<Node> = Api::all(cluster.admin());
+    nodes.create(&PostParams::default(), &node).await.context("creating kwok's node")?;
+    Ok(())
+}
+
+async fn is_ready(cluster: &Cluster) -> bool {
+    let client = cluster.admin();
+    let node = Api::<Node>::all(client.clone()).get(NODE).await.ok();
+    let conditions = node.and_then(|node| node.status).and_then(|status| status.conditions).unwrap_or_default();
+    let account = Api::<ServiceAccount>::namespaced(client, "default").get("default").await;
+    account.is_ok() && conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}

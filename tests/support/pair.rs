@@ -1,0 +1,11 @@
+//! Hub and agents as the real programs, each under the token of its own `ServiceAccount` and the roles of `deploy/`.
+
+mod agent;
+mod daemon;
+mod hub;
+mod link;
+
+pub use self::agent::{Agent, AgentOptions};
+pub use self::daemon::{Daemon, Metrics, program};
+pub use self::hub::{Hub, HubOptions};
+pub use self::link::Link;

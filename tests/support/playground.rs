@@ -1,0 +1,163 @@
+//! Central and any number of remotes with hub and agents running, to look around in and to walk through.
+
+mod environment;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use futures::future::try_join_all;
+
+use crate::cluster::{Cluster, ClusterOptions, NODE};
+use crate::deploy::{self, NAMESPACE};
+use crate::etcd::Etcd;
+use crate::manifest::apply;
+use crate::pair::{Agent, AgentOptions, Hub, HubOptions, Link};
+use crate::seed;
+use crate::tools::{Tool, Tools};
+use crate::workload::{self, is_ready};
+
+/// From the Deployments to their Ready pods.
+const PODS_DEADLINE: Duration = Duration::from_secs(60);
+
+/// From one look to the next.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Remotes that one machine may be asked for; each is an API server of about 300 MB.
+pub const REMOTES_MAX: usize = 50;
+
+/// A remote with its agent.
+#[derive(Debug)]
+pub struct Remote {
+    /// `remote-N`, also the name of its `RemoteIstio`.
+    pub name: String,
+    /// The agent; it ends before its cluster.
+    pub agent: Agent,
+    /// The cluster.
+    pub cluster: Cluster,
+}
+
+/// All of it; it ends with the handle.
+#[derive(Debug)]
+pub struct Playground {
+    /// The hub on central.
+    pub hub: Hub,
+    /// The remotes, in order.
+    pub remotes: Vec<Remote>,
+    /// Central, with the control plane's Deployments.
+    pub central: Cluster,
+    /// Certificates and logs.
+    pub link: Link,
+    tools: Tools,
+}
+
+impl Playground {
+    /// Starts everything; `say` is told what happens next.
+    ///
+    /// # Errors
+    /// A part does not start: the text names it and shows the end of its log.
+    pub async fn start(remotes: usize, say: impl Fn(&str)) -> Result<Self> {
+        if remotes == 0 || remotes > REMOTES_MAX {
+            bail!("{remotes} remotes: ask for 1 to {REMOTES_MAX}");
+        }
+        let tools = Tools::ready().await?;
+        say(&format!("starting etcd and {} API servers with controllers", remotes + 1));
+        let etcd = Etcd::start().await?;
+        let clusters = (0..=remotes).map(|number| Cluster::start(options(number, &etcd)));
+        let mut clusters = try_join_all(clusters).await?.into_iter();
+        let central = clusters.next().context("central is the first")?;
+        let remote_clusters: Vec<Cluster> = clusters.collect();
+        say("starting the control plane's Deployments on central");
+        control_plane(&central).await?;
+        say("starting the hub and the agents, each under its ServiceAccount");
+        let link = Link::create("playground")?;
+        let mut options = HubOptions::new(NAMESPACE, link.hub()?, link.folder());
+        "info".clone_into(&mut options.log_level);
+        let hub = Hub::start(&central, options).await?;
+        let started = remote_clusters.into_iter().enumerate().map(|(index, cluster)| {
+            let (link, address) = (&link, hub.sync_address());
+            async move {
+                let name = format!("remote-{}", index + 1);
+                let mut options = AgentOptions::new(&name, NAMESPACE, address, link.remote(&name)?, link.folder());
+                "info".clone_into(&mut options.log_level);
+                let agent = Agent::start(&cluster, options).await?;
+                anyhow::Ok(Remote { name, agent, cluster })
+            }
+        });
+        let remotes = try_join_all(started).await?;
+        Ok(Self {
+            hub,
+            remotes,
+            central,
+            link,
+            tools,
+        })
+    }
+
+    /// The tools, for a person or a demo.
+    #[must_use]
+    pub fn tools(&self) -> &Tools {
+        &self.tools
+    }
+
+    /// kubectl, built from its module.
+    #[must_use]
+    pub fn kubectl(&self) -> &std::path::Path {
+        self.tools.path(Tool::Kubectl)
+    }
+
+    /// Ends agents and hub in order; the rest goes with the handle.
+    ///
+    /// # Errors
+    /// One of them does not end.
+    pub async fn stop(mut self) -> Result<()> {
+        for remote in &mut self.remotes {
+            if remote.agent.pid().is_some() {
+                remote.agent.terminate().await?;
+            }
+        }
+        if self.hub.pid().is_some() {
+            self.hub.terminate().await?;
+        }
+        Ok(())
+    }
+}
+
+/// Address ranges as in the blog: no two clusters share one.
+fn options(number: usize, etcd: &Arc<Etcd>) -> ClusterOptions {
+    let name = match number {
+        0 => "central".to_owned(),
+        _ => format!("remote-{number}"),
+    };
+    ClusterOptions {
+        pod_cidr: format!("10.{}.0.0/16", 24 + 4 * number),
+        service_cidr: format!("172.{}.0.0/16", 20 + number),
+        controllers: true,
+        ..ClusterOptions::named(&name).on(etcd)
+    }
+}
+
+/// Makes the Deployments and waits for a Ready pod of each.
+async fn control_plane(central: &Cluster) -> Result<()> {
+    let client = central.admin();
+    deploy::namespace(&client, NAMESPACE).await?;
+    for document in seed::control_plane(NODE) {
+        apply(&client, document).await?;
+    }
+    for part in seed::PARTS {
+        let selector = part.label_selector();
+        let ready = async {
+            loop {
+                let pods = workload::pods(&client, NAMESPACE, &selector).await?;
+                if pods.iter().any(is_ready) {
+                    return anyhow::Ok(());
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::time::timeout(PODS_DEADLINE, ready)
+            .await
+            .with_context(|| format!("no ready pod of {} after {PODS_DEADLINE:?}", part.deployment))??;
+    }
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! What a person, or a script, needs to look around: as exports and as a page to read.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use super::Playground;
+use crate::guardian::quote;
+use crate::pair::Daemon;
+use crate::tools::Tool;
+
+impl Playground {
+    /// Names and values in the order of the page.
+    fn values(&self) -> Vec<(String, String)> {
+        let mut values = Values::default();
+        values.path("KUBECTL", self.kubectl());
+        values.path("GRPCURL", self.tools.path(Tool::Grpcurl));
+        values.path("CENTRAL_KUBECONFIG", self.central.admin_kubeconfig());
+        for (number, remote) in (1..).zip(&self.remotes) {
+            values.path(&format!("REMOTE_{number}_KUBECONFIG"), remote.cluster.admin_kubeconfig());
+        }
+        values.text("HUB_SYNC_ADDRESS", self.hub.sync_address().to_string());
+        values.daemon("HUB", &self.hub);
+        for (number, remote) in (1..).zip(&self.remotes) {
+            values.daemon(&format!("AGENT_{number}"), &remote.agent);
+        }
+        values.path("LINK_CA", &self.link.trust_bundle());
+        values.path("PROTO", &proto());
+        for (number, remote) in (1..).zip(&self.remotes) {
+            let folder = self.link.folder().access(&remote.name);
+            values.path(&format!("REMOTE_{number}_CERTIFICATE"), &folder.join("tls.crt"));
+            values.path(&format!("REMOTE_{number}_KEY"), &folder.join("tls.key"));
+        }
+        values.0
+    }
+
+    /// The file to source: one export a line.
+    #[must_use]
+    pub fn exports(&self) -> String {
+        self.values().iter().fold(String::new(), |mut text, (name, value)| {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "export {name}={}", quote(value));
+            text
+        })
+    }
+
+    /// The page for a person; `environment` is the file with the exports, `resources` one with a `RemoteIstio` for
+    /// each remote.
+    #[must_use]
+    pub fn page(&self, environment: &Path, resources: &Path) -> String {
+        let mut page = format!(
+            "\ncentral       {}\nhub           sync {}, metrics http://{}/metrics, pid {}\n",
+            self.central.url(),
+            self.hub.sync_address(),
+            self.hub.metrics_address(),
+            self.hub.pid().unwrap_or_default(),
+        );
+        for remote in &self.remotes {
+            let agent = &remote.agent;
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                page,
+                "{:<13} {}, agent metrics http://{}/metrics, pid {}",
+                remote.name,
+                remote.cluster.url(),
+                agent.metrics_address(),
+                agent.pid().unwrap_or_default()
+            );
+        }
+        let _ = write!(
+            page,
+            "logs          {}\n\n\
+             In another terminal:\n\n  \
+             . {}\n  \
+             $KUBECTL --kubeconfig $CENTRAL_KUBECONFIG apply -f {}\n  \
+             $KUBECTL --kubeconfig $CENTRAL_KUBECONFIG get remoteistios,pods -n istio-system\n  \
+             $KUBECTL --kubeconfig $REMOTE_1_KUBECONFIG get services,endpoints,endpointslices -n istio-system\n  \
+             kill $AGENT_1_PID; sh -c \"$AGENT_1_COMMAND\"    # one stopped, and started again by hand\n  \
+             echo '{{\"hello\":{{\"protocol_min\":1,\"protocol_max\":1,\"boot_id\":\"by-hand\",\"session_epoch\":1000,\"connection\":1}}}}' | cat - /dev/tty |\n    \
+             $GRPCURL -cacert $LINK_CA -cert $REMOTE_1_CERTIFICATE -key $REMOTE_1_KEY -import-path $PROTO \\\n      \
+             -proto remoteistio/v1/sync.proto -d @ $HUB_SYNC_ADDRESS remoteistio.v1.Sync/Session    # speak as remote-1\n\n",
+            self.link.folder().path().join("logs").display(),
+            environment.display(),
+            resources.display(),
+        );
+        page
+    }
+}
+
+#[derive(Default)]
+struct Values(Vec<(String, String)>);
+
+impl Values {
+    fn text(&mut self, name: &str, value: String) {
+        self.0.push((name.to_owned(), value));
+    }
+
+    fn path(&mut self, name: &str, path: &Path) {
+        self.text(name, path.display().to_string());
+    }
+
+    fn daemon(&mut self, prefix: &str, daemon: &Daemon) {
+        self.text(&format!("{prefix}_METRICS_ADDRESS"), daemon.metrics_address().to_string());
+        self.path(&format!("{prefix}_LOG"), daemon.log_path());
+        self.text(&format!("{prefix}_PID"), daemon.pid().unwrap_or_default().to_string());
+        self.text(&format!("{prefix}_COMMAND"), daemon.command().shell());
+    }
+}
+
+/// The folder with the proto files.
+fn proto() -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto");
+    path.canonicalize().unwrap_or(path)
+}
