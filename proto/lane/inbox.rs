@@ -199,6 +199,13 @@ impl Inbox {
         self.held.keys()
     }
 
+    /// What would be kept for another life.
+    #[cfg(test)]
+    pub(super) fn clone_kept(&self) -> BTreeMap<Key, (Arc<Object>, String)> {
+        let kept = |(key, held): (&Key, &Held)| (key.clone(), (Arc::clone(&held.object), held.source.clone()));
+        self.held.iter().map(kept).collect()
+    }
+
     /// How many objects are held.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -5,6 +5,10 @@ use std::str::FromStr;
 
 use tracing_subscriber::EnvFilter;
 
+/// Libraries that log each failure which their callers already report, once for each reason and in words. Directives
+/// that name them bring them back.
+const QUIET: &str = "kube_client=off,kube_runtime=off";
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
@@ -70,7 +74,10 @@ fn parse_filter(filter: &str) -> Result<EnvFilter, LoggingError> {
     if filter.trim().is_empty() {
         return Err(wrong("it is empty".to_owned()));
     }
-    EnvFilter::try_new(filter).map_err(|error| wrong(error.to_string()))
+    // Alone first, so that the error speaks of nothing but what was given.
+    EnvFilter::try_new(filter)
+        .and_then(|_| EnvFilter::try_new(format!("{QUIET},{filter}")))
+        .map_err(|error| wrong(error.to_string()))
 }
 
 #[cfg(test)]
@@ -86,5 +93,16 @@ mod tests {
             assert!(error.to_string().contains("--log-level"));
         }
         parse_filter("info,remote_istio=debug").expect("directives");
+    }
+
+    #[test]
+    fn libraries_are_quiet_unless_they_are_named() {
+        let filter = |text: &str| parse_filter(text).expect("a filter").to_string();
+        assert!(filter("info").contains("kube_runtime=off"), "{}", filter("info"));
+        let named = filter("info,kube_runtime=debug");
+        assert!(
+            named.contains("kube_runtime=debug") && !named.contains("kube_runtime=off"),
+            "{named}"
+        );
     }
 }
