@@ -4,6 +4,8 @@ mod clients;
 mod cluster;
 mod epoch;
 mod process;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,18 +1,47 @@
 //! The agent's core: one pure state machine. Watch events, answers to writes, link events and time go in; writes and
 //! frames come out. It owns the session, what is observed and what is desired.
+//!
+//! An event never decides a write by itself: it marks the keys it concerns, and [`plan`] compares what each of them
+//! wants with what is observed. So a lost, late or repeated event costs time and never correctness.
 
+mod admit;
+mod events;
 mod interface;
+mod kept;
+mod matching;
+mod names;
+mod observed;
+mod packing;
+mod plan;
+mod progress;
+mod record;
+mod recover;
+mod render;
+mod state;
 mod statistics;
+#[cfg(test)]
+mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 use remote_istio::identity::RemoteName;
-use remote_istio::model::{Lane, LaneHash};
+use remote_istio::model::{Applied, ApplyState, Key, Lane, LaneHash};
 use remote_istio::wire::v1;
 
 pub use crate::session::SessionError;
 pub use interface::{Failure, Kind, NamespaceLabels, ObjectName, Outcome, Output, Resource, Seen, Write, WriteId};
 pub use statistics::{Statistics, Verb};
+
+use crate::session::Session;
+use observed::Observed;
+use plan::{Planner, Step};
+use state::State;
+
+/// Writes in flight: enough to bring a fresh remote up quickly, few enough not to crowd its API server's fair share.
+const WRITES_IN_FLIGHT: usize = 16;
 
 /// What the engine must know of its surroundings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,36 +71,123 @@ pub struct Greeting {
 
 /// The state machine. All times are nanoseconds on one monotonic clock.
 pub struct Engine {
+    settings: Settings,
+    session: Session,
+    /// The stream has been welcomed and still stands.
+    welcomed: bool,
+    observed: Observed,
+    states: BTreeMap<Key, State>,
+    /// Keys by the names of their slices and records, which do not say it.
+    keys: BTreeMap<ObjectName, Key>,
+    /// Keys to look at. Their order puts endpoints before everything else.
+    dirty: BTreeSet<Key>,
+    wakes: BTreeMap<Key, u64>,
+    in_flight: BTreeMap<WriteId, Flight>,
+    last_write: u64,
+    /// Per lane the keys of the delta in flight that are not kept yet.
+    keeping: BTreeMap<Lane, BTreeSet<Key>>,
+    reports: BTreeMap<Key, Applied>,
+    outputs: VecDeque<Output>,
+    random: StdRng,
+    now: u64,
     statistics: Statistics,
+}
+
+/// One write in flight.
+struct Flight {
+    key: Key,
+    object: ObjectName,
+    write: Write,
 }
 
 impl Engine {
     /// Starts from everything the first lists of all watches showed, records included. `seed` is for jitter.
     #[must_use]
     pub fn new(settings: Settings, listed: Vec<Resource>, seed: u64, now: u64) -> Self {
-        let _ = (settings, listed, seed, now);
-        Self { statistics: Statistics::default() }
+        let mut observed = Observed::new(names::owner(&settings));
+        for resource in listed {
+            observed.put(resource);
+        }
+        let recovered = recover::recover(&settings, &observed);
+        let mut kept: BTreeMap<Lane, (BTreeMap<_, _>, bool)> =
+            Lane::ALL.map(|lane| (lane, (BTreeMap::new(), !recovered.unknown.contains(&lane)))).into();
+        for state in recovered.states.values().filter(|state| !state.removed) {
+            let (objects, _) = kept.entry(state.key.lane()).or_default();
+            objects.insert(state.key.clone(), (Arc::clone(&state.object), state.source.clone()));
+        }
+        let policy = settings.clone();
+        let session = Session::new(kept, Box::new(move |key, object| admit::admit(&policy, key, object)));
+        let statistics = Statistics { unreadable_records: recovered.unreadable, ..Statistics::default() };
+        let mut engine = Self {
+            settings,
+            session,
+            welcomed: false,
+            observed,
+            dirty: recovered.states.keys().cloned().collect(),
+            states: recovered.states,
+            keys: BTreeMap::new(),
+            wakes: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            last_write: 0,
+            keeping: BTreeMap::new(),
+            reports: BTreeMap::new(),
+            outputs: VecDeque::new(),
+            random: StdRng::seed_from_u64(seed),
+            now,
+            statistics,
+        };
+        for key in engine.dirty.clone() {
+            engine.index(&key);
+        }
+        engine.count_held();
+        engine
     }
 
     /// A watch saw something.
     pub fn seen(&mut self, seen: Seen, now: u64) {
-        let _ = (seen, now);
+        self.pass(now);
+        let (name, news) = match seen {
+            Seen::Present(resource) => (resource.name(), self.observed.put(resource)),
+            Seen::Gone(name) => {
+                let news = self.observed.remove(&name);
+                self.statistics.unreadable_records.remove(&name);
+                (name, news)
+            }
+        };
+        if news {
+            self.changed(&name);
+        }
     }
 
     /// A write was answered.
     pub fn written(&mut self, id: WriteId, outcome: Outcome, now: u64) {
-        let _ = (id, outcome, now);
+        self.pass(now);
+        let Some(flight) = self.in_flight.remove(&id) else { return };
+        self.answered(&flight, outcome);
+        self.dirty.insert(flight.key);
     }
 
     /// A new stream opens: what to say in the hello.
     pub fn greet(&mut self, now: u64) -> Greeting {
-        let _ = now;
-        Greeting { lanes: BTreeMap::new(), settled: false }
+        self.pass(now);
+        self.welcomed = false;
+        self.run();
+        let applied: BTreeMap<Key, Applied> = self
+            .states
+            .iter()
+            .filter_map(|(key, state)| Some((key.clone(), state.report.clone()?)))
+            .collect();
+        let (lanes, settled) = self.session.greet(&applied);
+        self.reports.extend(applied);
+        let removing = self.states.values().any(|state| state.removed);
+        Greeting { lanes, settled: settled && !removing }
     }
 
     /// The hub has answered the hello.
     pub fn welcomed(&mut self, welcome: &v1::Welcome, now: u64) {
-        let _ = (welcome, now);
+        self.pass(now);
+        self.session.welcomed(welcome);
+        self.welcomed = true;
     }
 
     /// A part of a delta came.
@@ -79,40 +195,152 @@ impl Engine {
     /// # Errors
     /// The stream cannot go on.
     pub fn delta(&mut self, delta: v1::Delta, now: u64) -> Result<(), SessionError> {
-        let _ = (delta, now);
+        self.pass(now);
+        self.session.delta(delta)?;
+        self.listen();
         Ok(())
     }
 
     /// The stream ended.
     pub fn disconnected(&mut self, now: u64) {
-        let _ = now;
+        self.pass(now);
+        self.welcomed = false;
     }
 
     /// Time passed: retries and deferred writes.
     pub fn tick(&mut self, now: u64) {
-        let _ = now;
+        self.pass(now);
+        let due: Vec<Key> = self.wakes.iter().filter(|(_, at)| **at <= self.now).map(|(key, _)| key.clone()).collect();
+        for key in due {
+            self.wakes.remove(&key);
+            self.dirty.insert(key);
+        }
     }
 
     /// When [`Self::tick`] has something to do.
     #[must_use]
     pub fn next_wake(&self) -> Option<u64> {
-        None
+        self.wakes.values().min().copied()
     }
 
     /// The next thing to do.
     pub fn next_output(&mut self) -> Option<Output> {
-        None
+        self.run();
+        self.outputs.pop_front()
     }
 
     /// Objects accepted and not yet applied.
     #[must_use]
     pub fn backlog(&self) -> u32 {
-        0
+        let open = |state: &&State| state.report.as_ref().is_none_or(|report| report.state != ApplyState::Applied);
+        u32::try_from(self.states.values().filter(open).count()).unwrap_or(u32::MAX)
     }
 
     /// What was counted.
     #[must_use]
     pub fn statistics(&self) -> &Statistics {
         &self.statistics
+    }
+
+    /// The clock only goes forward.
+    fn pass(&mut self, now: u64) {
+        self.now = self.now.max(now);
+    }
+
+    /// Looks at marked keys while writes may be started, then reports.
+    fn run(&mut self) {
+        while self.in_flight.len() < WRITES_IN_FLIGHT {
+            let Some(key) = self.dirty.pop_first() else { break };
+            self.advance(&key);
+        }
+        if self.welcomed && !self.reports.is_empty() {
+            let reports = std::mem::take(&mut self.reports);
+            self.session.applied(&reports);
+            self.listen();
+        }
+    }
+
+    fn advance(&mut self, key: &Key) {
+        let Some(state) = self.states.get_mut(key) else { return };
+        if state.in_flight.is_some() {
+            return;
+        }
+        let mut planner = Planner {
+            settings: &self.settings,
+            observed: &self.observed,
+            statistics: &mut self.statistics,
+            random: &mut self.random,
+            now: self.now,
+        };
+        let step = planner.step(state);
+        let Step { write, kept, unkeepable, gone, report, wake } = step;
+        match wake {
+            Some(at) => self.wakes.insert(key.clone(), at),
+            None => self.wakes.remove(key),
+        };
+        self.index(key);
+        self.report(key, report);
+        if let Some((object, write)) = write {
+            self.start(key, object, write);
+        }
+        if kept {
+            self.kept(key);
+        } else if let Some(detail) = unkeepable {
+            self.refused(key, detail);
+        }
+        if gone {
+            self.forget(key);
+        }
+    }
+
+    fn start(&mut self, key: &Key, object: ObjectName, write: Write) {
+        self.last_write += 1;
+        let id = WriteId(self.last_write);
+        let verb = match &write {
+            Write::Create(_) => Verb::Create,
+            Write::Apply(_) => Verb::Apply,
+            Write::Delete { .. } => Verb::Delete,
+        };
+        *self.statistics.writes.entry((object.kind, verb)).or_default() += 1;
+        if let Some(state) = self.states.get_mut(key) {
+            state.in_flight = Some((id, object.clone()));
+        }
+        self.outputs.push_back(Output::Write(id, write.clone()));
+        self.in_flight.insert(id, Flight { key: key.clone(), object, write });
+    }
+
+    fn report(&mut self, key: &Key, report: Option<Applied>) {
+        let Some(state) = self.states.get_mut(key) else { return };
+        let contended = |report: &Option<Applied>| {
+            usize::from(report.as_ref().is_some_and(|report| report.state == ApplyState::Contended))
+        };
+        self.statistics.contended =
+            (self.statistics.contended + contended(&report)).saturating_sub(contended(&state.report));
+        if let Some(report) = &report
+            && state.report.as_ref() != Some(report)
+        {
+            self.reports.insert(key.clone(), report.clone());
+        }
+        state.report = report;
+    }
+
+    fn forget(&mut self, key: &Key) {
+        let gone = Applied { version: None, state: ApplyState::Removed, detail: String::new(), addresses: 0 };
+        self.report(key, Some(gone));
+        if let Some(state) = self.states.remove(key) {
+            for name in state.names(&self.settings) {
+                self.keys.remove(&name);
+            }
+        }
+        self.wakes.remove(key);
+    }
+
+    fn index(&mut self, key: &Key) {
+        let Some(state) = self.states.get(key) else { return };
+        for name in state.names(&self.settings) {
+            if !self.keys.contains_key(&name) {
+                self.keys.insert(name, key.clone());
+            }
+        }
     }
 }

@@ -9,3 +9,5 @@ pub mod link;
 pub mod metrics;
 pub mod observe;
 pub mod session;
+#[cfg(test)]
+mod test_ca;

@@ -45,6 +45,9 @@ const PAGE_DEADLINE: Duration = Duration::from_secs(30);
 /// First and largest bound of the pause after an error.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
 
+/// A watch that has not failed again for so long works: longer than any silence that ends in an error.
+const RECOVERED_AFTER: Duration = Duration::from_secs(80);
+
 /// Records carry this label; others' `ConfigMap`s are never read.
 const RECORDS: &str = "app.kubernetes.io/managed-by=remote-istio-agent";
 
@@ -210,7 +213,7 @@ impl Watch {
         loop {
             let mut events = pin!(watcher(api.clone(), config.clone()));
             self.relist.begins();
-            while let Ok(next) = self.next(&mut events).await {
+            while let Ok(next) = self.next(&mut events, &mut backoff).await {
                 let heard = match next {
                     Some(Ok(event)) => {
                         if !matches!(event, Event::Init) {
@@ -239,11 +242,27 @@ impl Watch {
 
     /// The next event; an error when a list has fallen silent. An open watch may say nothing for as long as it likes:
     /// the watcher and the client notice when its connection is dead.
-    async fn next<S: futures::Stream + Unpin>(&self, events: &mut S) -> Result<Option<S::Item>, ()> {
+    async fn next<S: futures::Stream + Unpin>(
+        &mut self,
+        events: &mut S,
+        backoff: &mut Backoff,
+    ) -> Result<Option<S::Item>, ()> {
         if self.relist.is_listing() {
-            tokio::time::timeout(PAGE_DEADLINE, events.next()).await.map_err(|_| ())
-        } else {
-            Ok(events.next().await)
+            return tokio::time::timeout(PAGE_DEADLINE, events.next()).await.map_err(|_| ());
+        }
+        if self.failing.is_some() {
+            if let Ok(next) = tokio::time::timeout(RECOVERED_AFTER, events.next()).await {
+                return Ok(next);
+            }
+            backoff.reset();
+            self.recovered();
+        }
+        Ok(events.next().await)
+    }
+
+    fn recovered(&mut self) {
+        if self.failing.take().is_some() {
+            tracing::info!(watch = %self.name, "watch works again");
         }
     }
 
@@ -269,8 +288,8 @@ impl Watch {
                 }
             }
         }
-        if !self.relist.is_listing() && self.failing.take().is_some() {
-            tracing::info!(watch = %self.name, "watch works again");
+        if !self.relist.is_listing() {
+            self.recovered();
         }
         Ok(())
     }

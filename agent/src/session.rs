@@ -82,7 +82,8 @@ impl Session {
     /// A lane whose last delta is still being kept is unknown.
     pub fn greet(&mut self, applied: &BTreeMap<Key, Applied>) -> (BTreeMap<Lane, (Option<LaneHash>, usize)>, bool) {
         self.number += 1;
-        self.outputs.clear();
+        // What is to be kept is kept whatever becomes of the stream.
+        self.outputs.retain(|output| matches!(output, Output::Keep { .. }));
         let mut states = BTreeMap::new();
         for (lane, state) in &mut self.lanes {
             state.assembly = Assembly::default();
@@ -118,7 +119,11 @@ impl Session {
         match &state.keeping {
             Some(keeping) if keeping.session == self.number => return Err(ProtocolError::Unanswered(nonce).into()),
             Some(_) if state.waiting.is_some() => return Err(ProtocolError::Unanswered(nonce).into()),
-            Some(_) => state.waiting = Some((change, unread)),
+            Some(_) => {
+                // Whatever may be wrong with it as a whole ends the stream now, not when its turn comes.
+                state.inbox.judge(&change, unread.clone(), &self.source, &self.admit)?;
+                state.waiting = Some((change, unread));
+            }
             None => self.judge(lane, &change, unread)?,
         }
         Ok(())
@@ -133,21 +138,30 @@ impl Session {
         Ok(())
     }
 
+    /// One object of the delta being kept cannot be: it is refused after all, and holds back no other.
+    pub fn refuse(&mut self, lane: Lane, key: &Key, detail: String) {
+        let Some(keeping) = self.lanes.get_mut(&lane).and_then(|state| state.keeping.as_mut()) else { return };
+        let judged = &mut keeping.judged;
+        judged.upserts.retain(|(upsert, _)| upsert != key);
+        judged.removals.retain(|removal| removal != key);
+        judged.nacks.push(Nack { key: key.clone(), reason: NackReason::Policy, detail });
+    }
+
     /// What was to be kept in this lane is kept.
-    ///
-    /// # Errors
-    /// A delta that waited for it breaks the protocol.
-    pub fn kept(&mut self, lane: Lane) -> Result<(), SessionError> {
-        let Some(state) = self.lanes.get_mut(&lane) else { return Ok(()) };
-        let Some(keeping) = state.keeping.take() else { return Ok(()) };
+    pub fn kept(&mut self, lane: Lane) {
+        let Some(state) = self.lanes.get_mut(&lane) else { return };
+        let Some(keeping) = state.keeping.take() else { return };
         state.inbox.commit(&keeping.judged, &keeping.source);
         if keeping.session == self.number {
             let hash = state.inbox.hash();
             let frames = convert::ack_frames(lane, keeping.judged.nonce, hash, &keeping.judged.nacks);
             self.outputs.extend(frames.into_iter().map(|ack| Output::Send(v1::agent_frame::Frame::Ack(ack))));
         }
-        let waiting = state.waiting.take();
-        waiting.map_or(Ok(()), |(change, unread)| self.judge(lane, &change, unread))
+        if let Some((change, unread)) = state.waiting.take() {
+            // It was judged when it came; a snapshot's hash does not change since then.
+            let judged = self.judge(lane, &change, unread);
+            debug_assert!(judged.is_ok(), "a delta that passed once passes again");
+        }
     }
 
     /// What became of the objects in the remote: reports what the hub does not know yet.

@@ -32,7 +32,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Subcommands {
     /// Serves agents; what happens when no command is given
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Prints the custom resource definition of `RemoteIstio` as YAML
     Crd,
 }
@@ -72,7 +72,7 @@ struct RunArgs {
     /// How log lines look: text or json
     #[arg(long, env = "REMOTE_ISTIO_LOG_FORMAT", default_value = "text")]
     log_format: LogFormat,
-    /// What is logged: a level, or directives such as info,remote_istio_hub=debug
+    /// What is logged: a level, or directives such as `info,remote_istio_hub=debug`
     #[arg(long, env = "REMOTE_ISTIO_LOG_LEVEL", default_value = "info")]
     log_level: String,
 }
@@ -81,7 +81,7 @@ struct RunArgs {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Serve agents.
-    Run(Config),
+    Run(Box<Config>),
     /// Print the custom resource definition.
     Crd,
 }
@@ -147,7 +147,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, A
         arguments.insert(1.min(arguments.len()), "run".into());
     }
     match Cli::try_parse_from(arguments)?.command {
-        Subcommands::Run(run) => run.checked().map(Command::Run),
+        Subcommands::Run(run) => run.checked().map(|config| Command::Run(Box::new(config))),
         Subcommands::Crd => Ok(Command::Crd),
     }
 }
@@ -222,7 +222,7 @@ mod tests {
 
     fn run(arguments: &[&str]) -> Config {
         match parsed(&[arguments, &FILES].concat()) {
-            Ok(Command::Run(config)) => config,
+            Ok(Command::Run(config)) => *config,
             other => panic!("{other:?}"),
         }
     }

@@ -79,6 +79,20 @@ impl Index {
         self.change(namespace, |namespace| namespace.pod_deleted(name, position, at))
     }
 
+    /// The watch of the pods of one namespace has come to `position`. It counts for what changes from now on.
+    pub fn pods_reached(&mut self, namespace: &str, position: u64) {
+        if let Some(namespace) = self.namespaces.get_mut(namespace) {
+            namespace.pods_reached(position);
+        }
+    }
+
+    /// The watch of the Services of one namespace has come to `position`. It counts for what changes from now on.
+    pub fn services_reached(&mut self, namespace: &str, position: u64) {
+        if let Some(namespace) = self.namespaces.get_mut(namespace) {
+            namespace.services_reached(position);
+        }
+    }
+
     /// All Services of one namespace, as of `position`. Whatever is not among them is gone.
     pub fn services_listed(&mut self, namespace: &str, services: Vec<ServiceView>, position: u64, at: u64) -> Touched {
         let services = services

@@ -14,4 +14,6 @@ pub mod report;
 pub mod session;
 pub mod state;
 pub mod status;
+#[cfg(test)]
+mod test_certificates;
 pub mod watch;

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 pub use self::sessions::{Hook, Sessions, Summary};
-use self::stream::{AgentStream, Deadlines, Shared};
+use self::stream::{AgentStream, Bounds, Shared};
 use crate::metrics::Metrics;
 use crate::state::State;
 
@@ -62,7 +62,7 @@ impl Link {
     ) -> Arc<Self> {
         let shared = Shared {
             settings: Arc::new(settings),
-            deadlines: Deadlines::default(),
+            bounds: Bounds::default(),
             state,
             sessions,
             metrics,
@@ -119,7 +119,7 @@ impl Link {
     where
         I: futures::Stream<Item = Result<v1::AgentFrame, Status>> + Unpin + Send + 'static,
     {
-        let (outgoing, frames) = mpsc::channel(limits::FRAMES_QUEUED);
+        let (outgoing, frames) = mpsc::channel(self.shared.bounds.frames_queued);
         let stream = AgentStream {
             shared: self.shared.clone(),
             remote,

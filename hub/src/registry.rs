@@ -179,7 +179,7 @@ mod tests {
             let mut registry = Registry::default();
             let first = registry.open(&remote(), claimant("a", 5, 2)).expect("nobody holds it");
             let opened = registry.open(&remote(), second);
-            assert_eq!(opened.as_ref().map(|_| ()), expected.as_ref().map(|()| ()), "{case}");
+            assert_eq!(opened.as_ref().map(|_| ()), expected.as_ref().copied(), "{case}");
             let refused = expected.is_err();
             assert_eq!(registry.stands(&remote(), first.id), refused, "{case}");
             if let Ok(opened) = opened {

@@ -179,7 +179,7 @@ impl Session {
 
     /// What the remote should hold has changed; nothing: there is no `RemoteIstio` of its name. The agent keeps what
     /// it has then, for absence is not deletion.
-    pub fn desired(&mut self, desired: Option<Arc<Desired>>, _now: u64) {
+    pub fn desired(&mut self, desired: Option<Arc<Desired>>) {
         self.set_desired(desired);
         let claim = self.claim_now(true);
         if self.claim.as_ref() != Some(&claim) {

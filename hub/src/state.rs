@@ -1,5 +1,8 @@
 //! The index for everybody: behind one lock, with a channel per remote that somebody follows.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +19,7 @@ use crate::index::{Desired, Index, Touched};
 /// More remotes touched at once than this are logged by their number only.
 const REMOTES_LOGGED: usize = 50;
 
-/// Wakes whoever must look at a remote again. Must not block and must not call back into the state.
+/// Wakes whoever must look at a remote again. Must not block and must not change the state; it may read it.
 pub type Hook = Box<dyn Fn(&RemoteName) + Send + Sync>;
 
 /// The index, and who follows it.

@@ -92,10 +92,7 @@ fn resource_deleted_and_made_anew_under_its_name_is_served_anew() {
 
         // And at once, without waiting for the end of the old one.
         mesh.delete_remote_istio(0).await;
-        eventually("the name is free", || async {
-            mesh.try_enable(0, PILOT).await.map_err(|error| error.to_string())
-        })
-        .await;
+        eventually("the name is free", || async { mesh.try_enable(0, PILOT).await }).await;
         remote.until_addresses("istio-pilot", &["10.1.0.1"]).await;
         mesh.until_ready(0).await;
     });

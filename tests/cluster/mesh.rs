@@ -4,6 +4,7 @@ mod central;
 mod clusters;
 mod etcd;
 mod objects;
+mod permissions;
 mod processes;
 mod remote;
 
@@ -14,13 +15,10 @@ use std::sync::LazyLock;
 
 use anyhow::Result;
 use kube::Client;
-use kube::api::{Patch, PatchParams};
 use remote_istio::tls::CertificateFiles;
 use remote_istio::wire::v1;
-use serde_json::{Value, json};
 use support::Cluster;
 use support::ca::{Authority, Files, Leaf, TRUST_DOMAIN};
-use support::deploy;
 use support::eventually::{eventually, seen};
 use support::pair::{Agent, AgentOptions, Hub, HubOptions, Link};
 use support::peer::ScriptedAgent;
@@ -75,15 +73,15 @@ impl Mesh<'static> {
     /// As [`Mesh::start`] with nothing running yet.
     pub async fn without_hub(name: &str) -> Self {
         static SHARED: tokio::sync::OnceCell<Clusters> = tokio::sync::OnceCell::const_new();
-        let clusters = SHARED.get_or_init(Clusters::shared).await;
-        Mesh::prepare(clusters, name, 1).await
+        let clusters = SHARED.get_or_init(|| Box::pin(Clusters::shared())).await;
+        Box::pin(Mesh::prepare(clusters, name, 1)).await
     }
 }
 
 impl<'clusters> Mesh<'clusters> {
     /// A hub and an agent for every remote of these clusters, running.
     pub async fn on(clusters: &'clusters Clusters, name: &str) -> Self {
-        let mut mesh = Self::prepare(clusters, name, clusters.remotes()).await;
+        let mut mesh = Box::pin(Self::prepare(clusters, name, clusters.remotes())).await;
         mesh.start_hub().await;
         for index in 0..clusters.remotes() {
             mesh.launch_agent(index).await;
@@ -297,30 +295,6 @@ impl<'clusters> Mesh<'clusters> {
     pub async fn central_audit(&self) -> Audit {
         Audit::from_now(self.central.audit_log(), &self.namespace).await
     }
-
-    /// Takes everything away from the hub's role.
-    pub async fn forbid_hub(&self) {
-        self.set_hub_rules(&json!([])).await;
-    }
-
-    /// Gives the hub's role back as it lies in `deploy/`.
-    pub async fn permit_hub(&self) {
-        self.set_hub_rules(&rules("hub", &self.namespace)).await;
-    }
-
-    async fn set_hub_rules(&self, rules: &Value) {
-        let patch = Patch::Merge(json!({"rules": rules}));
-        let roles = objects::api(&self.central_client, "Role", &self.namespace);
-        let changed = roles.patch("remote-istio-hub", &PatchParams::default(), &patch).await;
-        changed.expect("the role of deploy/roles/hub.yaml");
-    }
-}
-
-/// The rules of the Role in `deploy/roles/`.
-fn rules(who: &str, namespace: &str) -> Value {
-    let documents = deploy::role_documents(who, namespace, &[]).expect("deploy/roles");
-    let role = documents.into_iter().find(|document| document["kind"] == "Role");
-    role.expect("a Role")["rules"].clone()
 }
 
 fn for_tls(files: &Files) -> CertificateFiles {

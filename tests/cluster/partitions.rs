@@ -32,6 +32,7 @@ fn expired_watches_and_relists_that_lost_objects_are_seen_through() {
         mesh.central_api.set(Traffic::Pass);
         remote.api.set(Traffic::Pass);
 
+        mesh.until_hub_logs("watch expired, listing again").await;
         remote
             .until_addresses("istio-pilot", &["10.1.0.2", "10.1.0.3", "10.1.0.4"])
             .await;

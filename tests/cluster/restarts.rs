@@ -1,6 +1,8 @@
 //! Either end dies at a bad moment and comes back.
 
+use remote_istio::wire::v1;
 use support::eventually::{eventually, seen};
+use support::peer::hello;
 use support::proxy::Traffic;
 
 use crate::mesh::{Mesh, run};
@@ -163,6 +165,61 @@ fn restart_of_either_end_rewrites_nothing_when_nothing_changed() {
         mesh.remote(0)
             .until_addresses("istio-pilot", &["10.1.0.1", "10.1.0.2"])
             .await;
+    });
+}
+
+#[test]
+fn agent_that_comes_back_with_what_is_desired_is_sent_only_what_changes_next() {
+    run(async {
+        let mesh = Mesh::without_agents("same-hash").await;
+        mesh.enable(PILOT).await;
+        mesh.pod("pilot-a", "istio=pilot", "10.1.0.1").ready().await;
+        let mut first = mesh
+            .scripted_agent("same-hash-0", hello("boot", 1))
+            .await
+            .expect("a session");
+        first.welcome().await.expect("welcomed");
+        let mut lanes = Vec::new();
+        for _ in 0..2 {
+            let delta = first.delta().await.expect("a snapshot of each lane");
+            assert!(delta.complete, "{delta:?}");
+            first.accept(&delta).await.expect("sent");
+            lanes.push(v1::LaneState {
+                lane: delta.lane,
+                hash: delta.next_hash.clone(),
+                objects: 1,
+            });
+        }
+        drop(first);
+
+        let again = v1::Hello {
+            lanes: lanes.clone(),
+            settled: true,
+            connection: 2,
+            ..hello("boot", 1)
+        };
+        let mut second = mesh.scripted_agent("same-hash-0", again).await.expect("a session");
+        second.welcome().await.expect("welcomed");
+        mesh.pod("pilot-b", "istio=pilot", "10.1.0.2").ready().await;
+        let delta = second.delta().await.expect("the change");
+        let keys: Vec<&str> = delta.upserts.iter().map(|upsert| upsert.key.as_str()).collect();
+        assert_eq!((delta.complete, keys), (false, vec!["endpoints/same-hash/istio-pilot"]));
+        drop(second);
+
+        // A hash of something else is no base for anything.
+        lanes[0].hash = vec![7; 16];
+        let other = v1::Hello {
+            lanes: vec![lanes[0].clone()],
+            connection: 3,
+            ..hello("boot", 1)
+        };
+        let mut third = mesh.scripted_agent("same-hash-0", other).await.expect("a session");
+        third.welcome().await.expect("welcomed");
+        for _ in 0..2 {
+            let delta = third.delta().await.expect("a snapshot of each lane");
+            assert!(delta.complete, "{delta:?}");
+            third.accept(&delta).await.expect("sent");
+        }
     });
 }
 

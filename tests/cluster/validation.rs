@@ -7,7 +7,7 @@ use crate::mesh::{Mesh, run};
 /// The 2019 sample, as users have it in their files.
 const SEED: &str = include_str!("seed.yaml");
 
-fn service(fields: Value) -> Value {
+fn service(fields: &Value) -> Value {
     let mut service = json!({"name": "istio-pilot", "labelSelector": "istio=pilot"});
     for (field, value) in fields.as_object().expect("an object") {
         service[field] = value.clone();
@@ -21,25 +21,28 @@ fn each_rule_is_enforced_at_the_door_with_words() {
         let mesh = Mesh::without_hub("door").await;
         let table = [
             (json!({}), "enabledServices"),
-            (service(json!({"name": "Pilot"})), "name"),
-            (service(json!({"name": ""})), "name"),
-            (service(json!({"name": "a".repeat(64)})), "name"),
-            (service(json!({"labelSelector": "istio in (pilot"})), "labelSelector"),
-            (service(json!({"labelSelector": "=pilot"})), "labelSelector"),
-            (service(json!({"podIPs": ["10.0.0.300"]})), "podIPs"),
-            (service(json!({"podIPs": ["127.0.0.1"]})), "podIPs"),
-            (service(json!({"podIPs": ["::1"]})), "podIPs"),
-            (service(json!({"podIPs": ["169.254.1.1"]})), "podIPs"),
-            (service(json!({"podIPs": ["224.0.0.1"]})), "podIPs"),
-            (service(json!({"podIPs": ["0.0.0.0"]})), "podIPs"),
-            (service(json!({"ports": [{"port": 0}]})), "port"),
-            (service(json!({"ports": [{"port": 65536}]})), "port"),
-            (service(json!({"ports": [{"port": 1}, {"port": 2}]})), "name"),
+            (service(&json!({"name": "Pilot"})), "name"),
+            (service(&json!({"name": ""})), "name"),
+            (service(&json!({"name": "a".repeat(64)})), "name"),
+            (service(&json!({"labelSelector": "istio in (pilot"})), "labelSelector"),
+            (service(&json!({"labelSelector": "=pilot"})), "labelSelector"),
+            (service(&json!({"podIPs": ["10.0.0.300"]})), "podIPs"),
+            (service(&json!({"podIPs": ["127.0.0.1"]})), "podIPs"),
+            (service(&json!({"podIPs": ["::1"]})), "podIPs"),
+            (service(&json!({"podIPs": ["169.254.1.1"]})), "podIPs"),
+            (service(&json!({"podIPs": ["224.0.0.1"]})), "podIPs"),
+            (service(&json!({"podIPs": ["0.0.0.0"]})), "podIPs"),
+            (service(&json!({"ports": [{"port": 0}]})), "port"),
+            (service(&json!({"ports": [{"port": 65536}]})), "port"),
+            (service(&json!({"ports": [{"port": 1}, {"port": 2}]})), "name"),
             (
-                service(json!({"ports": [{"name": "a", "port": 1}, {"name": "a", "port": 2}]})),
+                service(&json!({"ports": [{"name": "a", "port": 1}, {"name": "a", "port": 2}]})),
                 "port",
             ),
-            (service(json!({"ports": [{"port": 1, "protocol": "HTTP"}]})), "protocol"),
+            (
+                service(&json!({"ports": [{"port": 1, "protocol": "HTTP"}]})),
+                "protocol",
+            ),
             (
                 json!({"enabledServices": [
                     {"name": "a", "labelSelector": "a=b"}, {"name": "a", "labelSelector": "c=d"},

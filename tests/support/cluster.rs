@@ -18,7 +18,7 @@ pub use self::controllers::NODE;
 pub use self::shared::Clusters;
 use crate::etcd::Etcd;
 use crate::folder::Folder;
-use crate::guardian::{CommandLine, Guarded};
+use crate::guardian::{CommandLine, Guarded, Signal};
 use crate::ports;
 use crate::tools::{Tool, Tools};
 
@@ -202,6 +202,16 @@ impl Cluster {
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.api_server.lock().as_ref().map(Guarded::pid)
+    }
+
+    /// Stops the API server where it is, or lets it go on: connections stand, nobody answers.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let mut process = self.api_server.lock();
+        let process = process.as_mut().with_context(|| format!("API server {} does not run", self.name))?;
+        process.signal(signal)
     }
 
     /// Kills the API server; what it stored stays.

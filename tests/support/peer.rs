@@ -13,7 +13,7 @@ mod tests {
     use remote_istio::limits;
     use remote_istio::model::{Body, Key, Lane, Object, ServiceIntent};
     use remote_istio::tls::CertificateFiles;
-    use remote_istio::wire::v1::agent_frame;
+    use remote_istio::wire::v1::{self, agent_frame};
     use tonic::{Code, Status};
 
     use super::*;
@@ -56,7 +56,7 @@ mod tests {
         assert_eq!(status.code(), Code::Internal, "{status:?}");
         session.end(Status::aborted("enough")).await?;
         assert_eq!(agent.ended().await?.message(), "enough");
-        assert!(agent.send(agent_frame::Frame::Ack(Default::default())).await.is_err() || agent.next().await.is_err());
+        assert!(agent.send(agent_frame::Frame::Ack(v1::Ack::default())).await.is_err() || agent.next().await.is_err());
         Ok(())
     }
 }

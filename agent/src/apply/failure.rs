@@ -21,7 +21,11 @@ pub fn explain(error: &Error) -> String {
     if let Error::Api(status) = error {
         return status.message.clone();
     }
-    let mut text = error.to_string();
+    let mut text = match error {
+        // Its own words only say that it is one.
+        Error::Service(inner) => inner.to_string(),
+        error => error.to_string(),
+    };
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         let more = error.to_string();

@@ -27,8 +27,10 @@ impl Journal {
                 let failed = self.failing.remove(object).is_some();
                 done(verb, object, written.as_ref(), took, failed);
             }
-            // A name that is taken or an object that went are everyday answers, which the engine acts on.
-            Outcome::Failed(Failure::NotFound) => {}
+            // An object that went is an everyday answer, which the engine acts on.
+            Outcome::Failed(Failure::NotFound) => {
+                self.failing.remove(object);
+            }
             Outcome::Failed(failure) => {
                 let reason = result_word(outcome);
                 let known = self.failing.insert(object.clone(), reason) == Some(reason);
@@ -76,7 +78,7 @@ fn done(verb: Verb, object: &ObjectName, written: Option<&Resource>, took: Durat
                 .as_ref()
                 .and_then(|labels| labels.get(SERVICE_NAME));
             let key = format!("endpoints/{namespace}/{}", service.map_or("", String::as_str));
-            let addresses = slice.endpoints.iter().len();
+            let addresses = slice.endpoints.as_ref().map_or(0, Vec::len);
             tracing::info!(%key, slice = %name, addresses, ?took, "endpoints updated");
         }
         (Kind::Namespace, _) => tracing::info!(namespace = %name, "namespace labels reconciled"),

@@ -103,12 +103,14 @@ fn subset_pairs(subset: &EndpointSubset) -> Vec<Pair<'_>> {
     let ready = subset.addresses.iter().flatten().map(|address| (address, true));
     let not_ready = subset.not_ready_addresses.iter().flatten().map(|address| (address, false));
     let addresses: Vec<_> = ready.chain(not_ready).collect();
-    let of_port = |port: &EndpointPort| (text(port.name.as_ref()), port.port, protocol(port.protocol.as_ref()));
-    let ports = subset.ports.iter().flatten().map(of_port);
-    let with_port = |(name, port, protocol)| {
-        addresses.iter().map(move |(address, ready)| (name, port, protocol, address.ip.as_str(), *ready))
-    };
-    ports.flat_map(with_port).collect()
+    let mut pairs = Vec::new();
+    for port in subset.ports.iter().flatten() {
+        for (address, is_ready) in &addresses {
+            let (name, protocol) = (text(port.name.as_ref()), protocol(port.protocol.as_ref()));
+            pairs.push((name, port.port, protocol, address.ip.as_str(), *is_ready));
+        }
+    }
+    pairs
 }
 
 fn record(wanted: &ConfigMap, observed: &ConfigMap) -> bool {

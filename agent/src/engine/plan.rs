@@ -142,6 +142,8 @@ impl Planner<'_> {
         }
         self.refresh_record(state, &mut step);
         let settled = state.wanted.iter().all(|(name, _)| state.progress.get(name).is_some_and(|of| of.settled));
+        // Without a record nothing can be announced, so nothing new be made.
+        let fault = fault.or_else(|| self.record_fault(state).filter(|_| !settled));
         step.report = match fault {
             Some(fault) => Some(applied(state, fault, self.standing(state))),
             None if settled && (step.kept || !state.keeping) => {
@@ -184,8 +186,8 @@ impl Planner<'_> {
 
     fn need(&mut self, state: &mut State, index: usize, step: &mut Step) -> Need {
         let (name, wanted) = state.wanted[index].clone();
-        let now = self.now;
-        let Some(found) = self.observed.get(&name) else {
+        let (observed, now) = (self.observed, self.now);
+        let Some(found) = observed.get(&name) else {
             return self.need_creation(state, &name, &wanted, step);
         };
         if !self.observed.is_owned(found) {
@@ -214,7 +216,7 @@ impl Planner<'_> {
         if state.progress(&name).replacement == Replacement::Due {
             return Need::Write(Write::Delete { object: name, uid: found.uid().to_owned() });
         }
-        Need::Write(Write::Apply(wanted.with_uid(found.uid())))
+        Need::Write(Write::Apply(Resource::clone(&wanted).with_uid(found.uid())))
     }
 
     fn need_creation(&mut self, state: &mut State, name: &ObjectName, wanted: &Resource, step: &mut Step) -> Need {
@@ -260,8 +262,9 @@ impl Planner<'_> {
 
     /// Deletes what is in the inventory and not wanted, one at a time; drops what is gone or was never ours.
     fn leftovers(&mut self, state: &mut State, step: &mut Step) {
+        let observed = self.observed;
         for name in state.leftovers() {
-            match self.observed.get(&name) {
+            match observed.get(&name) {
                 Some(found) if self.owns(state, &name, found) => {
                     if is_terminating(found) {
                         continue;

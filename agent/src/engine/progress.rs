@@ -171,7 +171,8 @@ impl Progress {
     /// When a contended object may be called quiet.
     #[must_use]
     pub fn quiet_at(&self) -> Option<u64> {
-        self.repairs.back().filter(|_| self.contended()).map(|last| last + REPAIR_WINDOW)
+        let last = self.repairs.back().filter(|_| self.contended())?;
+        Some(self.slow_until.unwrap_or_default().max(last + REPAIR_WINDOW))
     }
 
     /// A write failed: what to say and when to try again.
@@ -221,6 +222,9 @@ pub fn foreign(what: &str) -> Fault {
     let detail = format!("{what} exists and is not this agent's: it is left alone. Delete it and the agent creates its own");
     Fault::new(ApplyState::Foreign, detail)
 }
+
+/// When a label that somebody else holds is tried again, if no watch shows a change before.
+pub const DECIDED_PAUSE: u64 = 300 * SECOND;
 
 /// A pause between half of a bound and the bound, which doubles with each attempt up to the largest.
 fn pause((first, largest): (u64, u64), attempts: u32, random: &mut StdRng) -> u64 {

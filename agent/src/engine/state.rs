@@ -36,7 +36,7 @@ pub struct State {
     /// The slices of an endpoint set with what each keeps.
     pub slices: Vec<(Packed, Kept)>,
     /// The objects it should have, slices first.
-    pub wanted: Vec<(ObjectName, Resource)>,
+    pub wanted: Vec<(ObjectName, Arc<Resource>)>,
     /// The objects it has, or is about to have.
     pub inventory: Inventory,
     /// How far each has come; also the record and the namespace.
@@ -170,7 +170,7 @@ impl State {
     /// Renders the objects the key should have. Those that come out as before keep their progress.
     pub fn render(&mut self, settings: &Settings) {
         let wanted = self.rendered(settings);
-        let before: BTreeMap<ObjectName, Resource> = self.wanted.drain(..).collect();
+        let before: BTreeMap<ObjectName, Arc<Resource>> = self.wanted.drain(..).collect();
         for (name, resource) in &wanted {
             if before.get(name) != Some(resource) {
                 self.progress(name).renew();
@@ -181,7 +181,7 @@ impl State {
         self.wanted = wanted;
     }
 
-    fn rendered(&self, settings: &Settings) -> Vec<(ObjectName, Resource)> {
+    fn rendered(&self, settings: &Settings) -> Vec<(ObjectName, Arc<Resource>)> {
         let resources: Vec<Resource> = match &self.object.body {
             _ if self.removed => Vec::new(),
             Body::Injection => Vec::new(),
@@ -195,7 +195,7 @@ impl State {
                 slices.chain(settings.endpoints_objects.then(object)).collect()
             }
         };
-        resources.into_iter().map(|resource| (resource.name(), resource)).collect()
+        resources.into_iter().map(|resource| (resource.name(), Arc::new(resource))).collect()
     }
 
     /// Objects in the inventory that the key should not have (any more).

@@ -210,8 +210,8 @@ impl<'a> Conversation<'a> {
         match (self.claimed.replace(claim.claimed), claim.claimed) {
             (Some(false), true) => tracing::info!(%remote, "a RemoteIstio stands behind this session now"),
             (None | Some(true), false) => {
-                let message = limits::detail(claim.message.as_str());
-                tracing::warn!(%remote, %message, "no RemoteIstio stands behind this session, nothing is sent to it");
+                let advice = limits::detail(claim.message.as_str());
+                tracing::warn!(%remote, %advice, "no RemoteIstio stands behind this session, nothing is sent to it");
             }
             _ => {}
         }

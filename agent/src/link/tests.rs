@@ -1,12 +1,9 @@
 use std::collections::BTreeMap;
-use std::fs;
 use std::pin::Pin;
 
 use futures::{Stream, StreamExt as _};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
 use remote_istio::model::Lane;
 use remote_istio::process::Readiness;
-use remote_istio::tls::CertificateFiles;
 use remote_istio::transport::{accept_loop, server_builder};
 use remote_istio::wire::v1::agent_frame::Frame as Own;
 use remote_istio::wire::v1::hub_frame::Frame as Hubs;
@@ -17,45 +14,10 @@ use tokio::task::JoinSet;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::*;
+use crate::test_ca::TestCa;
 
 /// Fails a test that hangs; far more than anything here takes.
 const PATIENCE: Duration = Duration::from_mins(1);
-
-const TRUST_DOMAIN: &str = "mesh.test";
-
-struct TestCa(CertifiedIssuer<'static, KeyPair>);
-
-impl TestCa {
-    fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a CA"))
-    }
-
-    /// A certificate of this CA that trusts `trusted`.
-    fn source(&self, path: &str, trusted: &Self) -> (Arc<TlsSource>, TempDir) {
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("names");
-        let uri = format!("spiffe://{TRUST_DOMAIN}/{path}");
-        params
-            .subject_alt_names
-            .push(SanType::URI(uri.try_into().expect("an ASCII URI")));
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &self.0).expect("a certificate");
-        let folder = tempfile::tempdir().expect("a folder");
-        let write = |name: &str, text: String| {
-            let path = folder.path().join(name);
-            fs::write(&path, text).expect("written");
-            path
-        };
-        let files = CertificateFiles {
-            certificate: write("tls.crt", certificate.pem()),
-            key: write("tls.key", key.serialize_pem()),
-            trust_bundle: write("ca.crt", trusted.0.pem()),
-        };
-        (TlsSource::load(files, TRUST_DOMAIN).expect("good files"), folder)
-    }
-}
 
 /// A hub that does what the test says.
 struct ScriptedHub {

@@ -86,6 +86,16 @@ impl Namespace {
         self.pod_changed(before.iter(), at)
     }
 
+    /// The watch has come so far, although nothing has changed here.
+    pub(super) fn pods_reached(&mut self, position: u64) {
+        self.pods_position = self.pods_position.max(position);
+    }
+
+    /// The watch has come so far, although nothing has changed here.
+    pub(super) fn services_reached(&mut self, position: u64) {
+        self.services_position = self.services_position.max(position);
+    }
+
     /// Only a pod that took or takes traffic concerns anybody.
     fn pod_changed<'a>(&mut self, pods: impl Iterator<Item = &'a PodView>, at: u64) -> Touched {
         let counted: Vec<&PodView> = pods.filter(|pod| pod.counts()).collect();

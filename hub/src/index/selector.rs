@@ -196,7 +196,31 @@ fn is_label_name(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_selector_or_an_error(text in "[ab/.=!,() inotä<>-]{0,24}") {
+            if let Err(SelectorError::Syntax { at, .. }) = Selector::parse(&text) {
+                prop_assert!(text.is_char_boundary(at), "{} in {:?}", at, text);
+            }
+        }
+
+        #[test]
+        fn in_and_notin_of_the_same_values_part_all_pods_in_two(
+            values in prop::collection::vec("[a-c]{0,2}", 1..4),
+            label in prop::option::of("[a-c]{0,2}"),
+        ) {
+            let selected = |operator: &str| {
+                let selector = Selector::parse(&format!("k {operator} ({})", values.join(", "))).expect("a selector");
+                selector.matches(&label.iter().map(|value| ("k".to_owned(), value.clone())).collect())
+            };
+            prop_assert_eq!(selected("in"), label.as_ref().is_some_and(|label| values.contains(label)));
+            prop_assert_ne!(selected("in"), selected("notin"));
+        }
+    }
 
     fn labels(text: &str) -> BTreeMap<String, String> {
         let pair = |pair: &str| pair.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned()));

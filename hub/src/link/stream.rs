@@ -39,25 +39,28 @@ const RECONNECT_SPREAD: Duration = Duration::from_secs(1);
 const RECONNECT_SPREAD_PER_SESSION: Duration = Duration::from_millis(5);
 
 /// The spread ends here.
-const RECONNECT_SPREAD_MAX: Duration = Duration::from_secs(60);
+const RECONNECT_SPREAD_MAX: Duration = Duration::from_mins(1);
 
-/// How long one stream may take. Tests take less.
+/// What one stream may take of time and memory. Tests take less.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Deadlines {
+pub(super) struct Bounds {
     /// To say hello.
     pub(super) hello: Duration,
     /// To make room for one frame.
     pub(super) send: Duration,
     /// To leave after a drain.
     pub(super) leave: Duration,
+    /// Frames between the session and its connection.
+    pub(super) frames_queued: usize,
 }
 
-impl Default for Deadlines {
+impl Default for Bounds {
     fn default() -> Self {
         Self {
             hello: limits::HELLO_DEADLINE,
             send: limits::SEND_DEADLINE,
             leave: Duration::from_secs(3),
+            frames_queued: limits::FRAMES_QUEUED,
         }
     }
 }
@@ -66,7 +69,7 @@ impl Default for Deadlines {
 #[derive(Clone)]
 pub(super) struct Shared {
     pub(super) settings: Arc<Settings>,
-    pub(super) deadlines: Deadlines,
+    pub(super) bounds: Bounds,
     pub(super) state: Arc<State>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) metrics: Arc<Metrics>,
@@ -114,9 +117,9 @@ where
     }
 
     async fn open(&mut self) -> Result<(Session, Standing, watch::Receiver<Option<Arc<Desired>>>), End> {
-        let first = timeout(self.shared.deadlines.hello, self.incoming.next())
+        let first = timeout(self.shared.bounds.hello, self.incoming.next())
             .await
-            .map_err(|_| End::HelloMissing(self.shared.deadlines.hello))?;
+            .map_err(|_| End::HelloMissing(self.shared.bounds.hello))?;
         let frame = first.ok_or(End::AgentClosed)?.map_err(|status| End::of_read(&status))?;
         self.count(Direction::Received, received_lane(&frame), frame.encoded_len());
         let Some(v1::agent_frame::Frame::Hello(hello)) = frame.frame else {
@@ -183,7 +186,7 @@ where
         loop {
             self.publish(session, standing);
             if next.is_none() {
-                let send_by = Instant::now() + self.shared.deadlines.send;
+                let send_by = Instant::now() + self.shared.bounds.send;
                 next = session.next_frame(clock::now()).map(|frame| (frame, send_by));
             }
             let deadlines = [next.as_ref().map(|(_, send_by)| *send_by), leave_by];
@@ -209,7 +212,7 @@ where
                     }
                     let desired = followed.borrow_and_update().clone();
                     self.note_claim(session, desired.is_some());
-                    session.desired(desired, clock::now());
+                    session.desired(desired);
                 }
                 () = sleep_until(wake) => {
                     if let Some(end) = overdue(session, next.as_ref(), leave_by) {
@@ -218,7 +221,7 @@ where
                 }
                 () = standing.superseded.cancelled() => return End::Superseded,
                 () = self.shared.stop.cancelled(), if leave_by.is_none() => {
-                    leave_by = Some(Instant::now() + self.shared.deadlines.leave);
+                    leave_by = Some(Instant::now() + self.shared.bounds.leave);
                     let spread = reconnect_spread(self.shared.sessions.len());
                     session.drain("this hub replica is stopping", (RECONNECT_MIN, RECONNECT_MIN + spread));
                 }

@@ -1,4 +1,3 @@
-mod certificates;
 mod pair;
 mod raw;
 
@@ -14,7 +13,7 @@ use tokio::time::timeout;
 use tonic::Code;
 
 use self::pair::{Hub, PATIENCE, eventually, hello};
-use super::stream::Deadlines;
+use super::stream::Bounds;
 
 fn remote_1() -> RemoteName {
     RemoteName::new("remote-1").expect("a DNS label")
@@ -141,6 +140,38 @@ async fn unknown_frames_are_ignored_and_counted() {
 }
 
 #[tokio::test]
+async fn agent_whose_connection_breaks_is_gone_at_once() {
+    let hub = Hub::start();
+    let mut agent = hub.join("remote-1", hello(1, "a", 1)).await;
+    agent.welcome().await;
+    agent.cut();
+    eventually(|| hub.sessions.is_empty().then_some(())).await;
+    hub.metric(r#"remote_istio_hub_sessions_ended_total{reason="connection_lost"} 1"#)
+        .await;
+}
+
+#[tokio::test]
+async fn agent_that_reads_nothing_is_ended_and_holds_up_nobody() {
+    let hub = Hub::start_with(Bounds {
+        send: Duration::from_millis(200),
+        frames_queued: 2,
+        ..Bounds::default()
+    });
+    hub.enable_many("remote-1", 8, 15_000);
+    let stuck = hub.join("remote-1", hello(1, "a", 1)).await;
+    hub.enable("remote-2", &["10.0.0.1"]);
+    let mut other = hub.join("remote-2", hello(1, "b", 1)).await;
+    other.welcome().await;
+    assert_eq!(other.accept().await.lane(), v1::Lane::Endpoints);
+    hub.metric(r#"remote_istio_hub_sessions_ended_total{reason="stuck"} 1"#)
+        .await;
+    hub.enable("remote-2", &["10.0.0.2"]);
+    assert_eq!(other.accept().await.lane(), v1::Lane::Config);
+    assert_eq!(other.accept().await.lane(), v1::Lane::Endpoints);
+    drop(stuck);
+}
+
+#[tokio::test]
 async fn frame_before_the_hello_is_refused() {
     let hub = Hub::start();
     let mut agent = hub.dial("remote/remote-1").await.expect("a stream");
@@ -170,9 +201,9 @@ async fn hello_of_another_protocol_is_refused_with_both_ranges() {
 #[tokio::test]
 async fn agent_that_says_nothing_is_ended_at_the_deadline() {
     let hello = Duration::from_millis(50);
-    let hub = Hub::start_with(Deadlines {
+    let hub = Hub::start_with(Bounds {
         hello,
-        ..Deadlines::default()
+        ..Bounds::default()
     });
     let mut agent = hub.dial("remote/remote-1").await.expect("a stream");
     let status = agent.end().await.expect_err("ended");
@@ -255,9 +286,9 @@ async fn stopping_hub_asks_agents_to_leave_and_ends() {
 #[tokio::test]
 async fn agent_that_does_not_leave_does_not_hold_the_end_up() {
     let leave = Duration::from_millis(50);
-    let mut hub = Hub::start_with(Deadlines {
+    let mut hub = Hub::start_with(Bounds {
         leave,
-        ..Deadlines::default()
+        ..Bounds::default()
     });
     let mut agent = hub.join("remote-1", hello(1, "a", 1)).await;
     agent.welcome().await;

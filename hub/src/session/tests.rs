@@ -82,7 +82,7 @@ fn greeting_is_compared_when_the_lane_becomes_known() {
     let mut session = agent.open(start);
     assert_eq!(deltas(&frames(&mut session, 0)), 0);
     assert!(!session.report().lanes[&Lane::Endpoints].in_sync);
-    session.desired(Some(world.desired()), SECOND);
+    session.desired(Some(world.desired()));
     assert_eq!(deltas(&frames(&mut session, SECOND)), 0);
     assert!(session.report().lanes[&Lane::Endpoints].in_sync);
     assert_eq!(session.report().applied.len(), 2);
@@ -104,10 +104,7 @@ fn unclaimed_session_says_what_to_create_and_sends_no_state() {
     );
     assert!(!session.report().claimed);
 
-    session.desired(
-        Some(World::new().set("pilot", &[1]).service("pilot").at(0).desired()),
-        0,
-    );
+    session.desired(Some(World::new().set("pilot", &[1]).service("pilot").at(0).desired()));
     let sent = frames(&mut session, 0);
     assert!(
         matches!(&sent[0].frame, Some(Frame::Claim(claim)) if claim.claimed),
@@ -121,12 +118,12 @@ fn resource_forced_away_unclaims_and_removes_nothing() {
     let world = World::new().set("pilot", &[1]).at(0);
     let mut agent = Agent::default();
     let mut session = agent.connected(&world);
-    session.desired(None, SECOND);
+    session.desired(None);
     let sent = frames(&mut session, SECOND);
     assert!(matches!(&sent[..], [frame] if matches!(&frame.frame, Some(Frame::Claim(claim)) if !claim.claimed)));
     assert_eq!(agent.hashes(), world.hashes());
 
-    session.desired(Some(world.clone().set("pilot", &[2]).at(2).desired()), 2 * SECOND);
+    session.desired(Some(world.clone().set("pilot", &[2]).at(2).desired()));
     let sent = frames(&mut session, 2 * SECOND);
     assert_eq!(deltas(&sent), 1, "what is held is still known: {sent:?}");
     assert!(
@@ -140,7 +137,7 @@ fn deleted_resource_sends_explicit_released_removals() {
     let world = World::new().set("pilot", &[1]).service("pilot").at(0);
     let mut agent = Agent::default();
     let mut session = agent.connected(&world);
-    session.desired(Some(World::new().deleting().desired()), SECOND);
+    session.desired(Some(World::new().deleting().desired()));
     let sent = frames(&mut session, SECOND);
     let removals: Vec<_> = sent
         .iter()
@@ -165,11 +162,11 @@ fn one_delta_is_in_flight_and_later_changes_merge_into_the_newest() {
     let world = World::new().set("pilot", &[1]).at(0);
     let mut agent = Agent::default();
     let mut session = agent.connected(&world);
-    session.desired(Some(world.clone().set("pilot", &[2]).at(1).desired()), SECOND);
+    session.desired(Some(world.clone().set("pilot", &[2]).at(1).desired()));
     let first = frames(&mut session, SECOND);
     assert_eq!(deltas(&first), 1);
     for last in 3..=9 {
-        session.desired(Some(world.clone().set("pilot", &[last]).at(2).desired()), SECOND);
+        session.desired(Some(world.clone().set("pilot", &[last]).at(2).desired()));
         assert_eq!(frames(&mut session, SECOND), [], "one is in flight");
     }
     agent.take_all(&mut session, first, SECOND);
@@ -195,9 +192,11 @@ fn large_config_delta_does_not_hold_back_endpoints() {
         sent.push(session.next_frame(0).expect("a frame"));
     }
     assert!(!delta(&sent[2]).last, "several parts");
-    sent.into_iter().for_each(|frame| agent.take(frame));
+    for frame in sent {
+        agent.take(frame);
+    }
     agent.answer(&mut session, 0);
-    session.desired(Some(many.set("pilot", &[2]).at(1).desired()), 1);
+    session.desired(Some(many.set("pilot", &[2]).at(1).desired()));
     while let Some(frame) = session.next_frame(1) {
         lanes.push(delta(&frame).lane());
     }
@@ -239,7 +238,7 @@ fn latencies_are_measured_from_the_central_event_once() {
     let mut session = agent.connected(&world);
     session.take_samples();
     let changed = world.clone().set("pilot", &[2]).at(10 * SECOND);
-    session.desired(Some(changed.desired()), 10 * SECOND);
+    session.desired(Some(changed.desired()));
     let sent = frames(&mut session, 10 * SECOND);
     agent.take_all(&mut session, sent, 10 * SECOND + 3 * MILLISECOND);
     let key = Key::endpoints("istio-system", "pilot");
@@ -307,7 +306,7 @@ fn refused_object_is_reported_and_the_others_stand() {
     assert_eq!(session.take_samples().nacks, BTreeMap::from([(NackReason::Policy, 1)]));
 
     agent.refuses = None;
-    session.desired(Some(world.set("policy", &[3]).at(SECOND).desired()), SECOND);
+    session.desired(Some(world.set("policy", &[3]).at(SECOND).desired()));
     let sent = frames(&mut session, SECOND);
     agent.take_all(&mut session, sent, SECOND);
     assert_eq!(session.report().refused, []);
@@ -521,11 +520,11 @@ proptest! {
                 Step::Change(name, set) => {
                     let set: Vec<u8> = set.into_iter().collect();
                     world = world.set(&format!("s{name}"), &set).at(now);
-                    session.desired(Some(world.desired()), now);
+                    session.desired(Some(world.desired()));
                 }
                 Step::Toggle(name) => {
                     world = world.toggle_service(&format!("s{name}")).at(now);
-                    session.desired(Some(world.desired()), now);
+                    session.desired(Some(world.desired()));
                 }
                 Step::Deliver(count) => {
                     for _ in 0..count {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::conditions::{OURS, PENDING, READY, stored};
+use super::conditions::{CONNECTED, OURS, PENDING, READY, stored};
 use crate::crd::RemoteIstioStatus;
 
 /// Between two writes of one remote's status, however often it flips.
@@ -31,7 +31,7 @@ const WRITES_AT_ONCE: u64 = 40;
 pub enum Difference {
     /// Counts and words only.
     Counts,
-    /// Was settled, now merely catches up, for the same generation and session.
+    /// Was settled, now merely catches up, for the same generation and still with a session.
     Dip,
     /// Anything else.
     Flip,
@@ -81,11 +81,13 @@ fn outline(status: &RemoteIstioStatus) -> RemoteIstioStatus {
     outline
 }
 
+/// A session that took the place of another is one too: an unchanged world is settled again in a moment, and the status
+/// of each remote is then written once, not twice, after a restart of the hub.
 fn is_dip(before: &RemoteIstioStatus, wanted: &RemoteIstioStatus) -> bool {
     let is_pending = |ready: &Condition| ready.reason == PENDING;
+    let connected = |status| stored(Some(status), CONNECTED).map(|connected| connected.status.clone());
     before.observed_generation == wanted.observed_generation
-        && before.session == wanted.session
-        && before.last_contact == wanted.last_contact
+        && connected(before) == connected(wanted)
         && stored(Some(wanted), READY).is_some_and(is_pending)
         && stored(Some(before), READY).is_some_and(|ready| !is_pending(ready))
 }

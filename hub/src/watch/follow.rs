@@ -39,6 +39,8 @@ pub(super) trait Sink<K> {
     fn applied(&self, object: K, at: u64);
     /// Gone. The object is as it was last, with the resourceVersion of its deletion.
     fn deleted(&self, object: &K, at: u64);
+    /// Nothing has changed up to `position`.
+    fn reached(&self, position: u64);
 }
 
 /// Why a list or a watch ended.
@@ -158,7 +160,11 @@ where
                     self.sink.deleted(&object, clock::now());
                     object.meta().resource_version.clone()
                 }
-                Ok(WatchEvent::Bookmark(bookmark)) => Some(bookmark.metadata.resource_version),
+                Ok(WatchEvent::Bookmark(bookmark)) => {
+                    let seen = bookmark.metadata.resource_version;
+                    self.sink.reached(position(&seen));
+                    Some(seen)
+                }
                 Ok(WatchEvent::Error(status)) => return ended(&kube::Error::Api(status)),
                 Err(error) => return ended(&error),
             };

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tracing::{debug, info};
 
 use super::follow::{Sink, position};
-use crate::index::{NamedPort, PodView};
+use crate::index::{NamedPort, PodView, Touched};
 use crate::state::State;
 
 /// A pod, a tenth of the size of the whole. Never to be written back.
@@ -160,6 +160,13 @@ impl Sink<SlimPod> for PodSink {
             let touched = index.pod_deleted(&view.namespace, &view.name, view.position, at);
             Event::of(&view, "Deleted").log(!touched.is_empty());
             touched
+        });
+    }
+
+    fn reached(&self, position: u64) {
+        self.state.update(|index| {
+            index.pods_reached(&self.namespace, position);
+            Touched::new()
         });
     }
 }

@@ -64,4 +64,7 @@ impl Sink<DeserializeGuard<RemoteIstio>> for RemoteSink {
             self.state.update(|index| index.remote_deleted(&remote));
         }
     }
+
+    /// Positions are those of endpoints.
+    fn reached(&self, _: u64) {}
 }

@@ -10,7 +10,7 @@ use remote_istio::model::Protocol;
 use serde::Deserialize;
 
 use super::follow::{Sink, position};
-use crate::index::{PortView, ServiceView, Target};
+use crate::index::{PortView, ServiceView, Target, Touched};
 use crate::state::State;
 
 /// A Service. Never to be written back.
@@ -103,5 +103,12 @@ impl Sink<SlimService> for ServiceSink {
         let view = object.clone().view();
         self.state
             .update(|index| index.service_deleted(&view.namespace, &view.name, view.position, at));
+    }
+
+    fn reached(&self, position: u64) {
+        self.state.update(|index| {
+            index.services_reached(&self.namespace, position);
+            Touched::new()
+        });
     }
 }

@@ -22,6 +22,9 @@ struct Arguments {
     /// Applies the blog's RemoteIstio for every remote.
     #[arg(long)]
     joined: bool,
+    /// Where exports and pid file go; by default target/playground of the workspace.
+    #[arg(long, global = true)]
+    folder: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -42,7 +45,8 @@ async fn main() -> ExitCode {
 }
 
 async fn start(arguments: &Arguments) -> Result<()> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/playground");
+    let usual = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/playground");
+    let folder = arguments.folder.clone().unwrap_or_else(usual);
     std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
     let folder = folder.canonicalize().context("the playground's folder")?;
     match arguments.command {

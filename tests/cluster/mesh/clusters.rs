@@ -16,7 +16,7 @@ impl Clusters {
     /// Those that all tests share.
     pub async fn shared() -> Self {
         Self {
-            shared: Some(support::Clusters::shared().await),
+            shared: Some(Box::pin(support::Clusters::shared()).await),
             central: None,
             remotes: Vec::new(),
         }

@@ -34,8 +34,9 @@ impl Remote {
 /// Waits until a log has these words.
 pub(super) async fn until_log_has(daemon: &Daemon, words: &str) {
     eventually(&format!("{} logs {words:?}", daemon.command().name), || {
-        let found = daemon.log().contains(words);
-        std::future::ready(if found {
+        // The log is made by the shell that starts the process: it may not be there yet.
+        let log = std::fs::read_to_string(daemon.log_path()).unwrap_or_default();
+        std::future::ready(if log.contains(words) {
             Ok(())
         } else {
             Err(daemon.command().log_tail())

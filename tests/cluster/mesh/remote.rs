@@ -215,37 +215,4 @@ impl Remote {
         )
         .await;
     }
-
-    /// Takes one verb on one resource away from the agent's role.
-    pub async fn forbid(&self, resource: &str, verb: &str) {
-        let rules = super::rules("agent", &self.namespace);
-        let mut changed = Vec::new();
-        for rule in rules.as_array().expect("rules") {
-            for one in rule["resources"].as_array().expect("resources") {
-                let mut rule = rule.clone();
-                rule["resources"] = json!([one]);
-                if one == resource {
-                    rule["verbs"].as_array_mut().expect("verbs").retain(|allowed| allowed != verb);
-                }
-                changed.push(rule);
-            }
-        }
-        self.set_rules(&Value::Array(changed)).await;
-    }
-
-    /// Takes everything away from the agent's role.
-    pub async fn forbid_all(&self) {
-        self.set_rules(&json!([])).await;
-    }
-
-    /// Gives the agent's role back as it lies in `deploy/`.
-    pub async fn permit_all(&self) {
-        let rules = super::rules("agent", &self.namespace);
-        self.set_rules(&rules).await;
-    }
-
-    async fn set_rules(&self, rules: &Value) {
-        let patch = json!({"rules": rules});
-        self.merge("Role", "remote-istio-agent", &patch).await;
-    }
 }

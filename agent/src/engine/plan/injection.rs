@@ -24,13 +24,15 @@ impl Planner<'_> {
     /// Labels a namespace, or says why not.
     pub(super) fn inject(&mut self, state: &mut State, namespace: &str, step: &mut Step) -> Option<Fault> {
         let name = names::namespace(namespace);
-        let Some(found) = self.observed.namespace(namespace).filter(|found| !found.terminating) else {
+        let observed = self.observed;
+        let Some(found) = observed.namespace(namespace).filter(|found| !found.terminating) else {
             state.progress(&name).settled = false;
             let detail = format!("namespace {namespace} does not exist: it is labelled once it does");
             return Some(Fault::new(ApplyState::NamespaceMissing, detail));
         };
         if let Some(word) = found.labels.get(names::INJECTION).filter(|word| *word != ENABLED) {
             let detail = format!("somebody set {}={word} on namespace {namespace}: that stands", names::INJECTION);
+            state.progress(&name).settled = false;
             if owns_any(found) {
                 self.write_labels(state, found, BTreeMap::new(), step);
             }
@@ -55,7 +57,8 @@ impl Planner<'_> {
 
     /// Gives up our labels. What a user set himself is his and stays.
     pub(super) fn give_up_labels(&mut self, state: &mut State, namespace: &str, step: &mut Step) {
-        if let Some(found) = self.observed.namespace(namespace).filter(|found| owns_any(found)) {
+        let observed = self.observed;
+        if let Some(found) = observed.namespace(namespace).filter(|found| owns_any(found)) {
             self.write_labels(state, found, BTreeMap::new(), step);
         }
     }

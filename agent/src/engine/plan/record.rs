@@ -55,7 +55,8 @@ impl Planner<'_> {
         let progress = state.progress(&name);
         if let Some(at) = progress.blocked(self.now) {
             step.wake_at(at);
-            let lasting = progress.fault.as_ref().filter(|fault| fault.state == ApplyState::Rejected);
+            let person = |fault: &&Fault| matches!(fault.state, ApplyState::Rejected | ApplyState::Foreign);
+            let lasting = progress.fault.as_ref().filter(person);
             step.unkeepable = lasting.map(|fault| fault.detail.clone());
             return;
         }

@@ -32,8 +32,11 @@ fn play(index: &mut Index, event: Event, at: u64) -> Touched {
     }
 }
 
+/// Of one remote: each lane with its hash and whether it is released, the services, the problems.
+type Published = (RemoteName, Vec<(Lane, String, bool)>, Vec<ServiceDesired>, Vec<Problem>);
+
 /// What is published, without positions and times.
-fn published(index: &Index) -> Vec<(RemoteName, Vec<(Lane, String, bool)>, Vec<ServiceDesired>, Vec<Problem>)> {
+fn published(index: &Index) -> Vec<Published> {
     let of_remote = |name: &RemoteName| {
         let desired = index.desired(name).expect("named");
         let lanes = desired.lanes.iter();
@@ -118,7 +121,9 @@ fn listed_first(
 
 /// Takes the next event of one of the three, as the dice say.
 fn interleave(mut queues: [Vec<Event>; 3], dice: &[usize]) -> Vec<Event> {
-    queues.iter_mut().for_each(|queue| queue.reverse());
+    for queue in &mut queues {
+        queue.reverse();
+    }
     let mut events = Vec::new();
     let mut dice = dice.iter().cycle();
     while queues.iter().any(|queue| !queue.is_empty()) {

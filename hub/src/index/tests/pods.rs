@@ -172,6 +172,10 @@ fn changed_set_carries_the_position_of_its_event_and_when_it_was_seen() {
     assert_eq!(stamp(&index), Some((170, Some(7))));
     index.pod_deleted(NAMESPACE, "pilot-2", 190, 8);
     assert_eq!(stamp(&index), Some((190, Some(8))));
+    index.pods_reached(NAMESPACE, 300);
+    assert_eq!(stamp(&index), Some((190, Some(8))));
+    index.pod_deleted(NAMESPACE, "pilot-1", 250, 9);
+    assert_eq!(stamp(&index), Some((300, Some(9))));
 }
 
 #[test]

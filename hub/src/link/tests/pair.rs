@@ -2,6 +2,7 @@
 
 use std::future::pending;
 use std::io;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,14 +22,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status, Streaming};
 
-use super::super::stream::{Deadlines, Shared};
+use super::super::stream::{Bounds, Shared};
 use super::super::{Link, Sessions, Settings};
-use super::certificates::{HUB_NAME, LinkCa};
 use super::raw::RawCodec;
 use crate::index::{self, Index, RemoteView};
 use crate::metrics::Metrics;
 use crate::report::SessionReport;
 use crate::state::State;
+use crate::test_certificates::{HUB_NAME, LinkCa};
 
 /// Fails a test that hangs; far more than anything here takes.
 pub(super) const PATIENCE: Duration = Duration::from_mins(2);
@@ -60,10 +61,10 @@ pub(super) struct Hub {
 
 impl Hub {
     pub(super) fn start() -> Self {
-        Self::start_with(Deadlines::default())
+        Self::start_with(Bounds::default())
     }
 
-    pub(super) fn start_with(deadlines: Deadlines) -> Self {
+    pub(super) fn start_with(bounds: Bounds) -> Self {
         let ca = LinkCa::new();
         let namespace = "istio-system".to_owned();
         let state = State::new(Index::new(index::Settings {
@@ -80,7 +81,7 @@ impl Hub {
         };
         let link = Link::with(Shared {
             settings: Arc::new(settings),
-            deadlines,
+            bounds,
             state: Arc::clone(&state),
             sessions: Arc::clone(&sessions),
             metrics,
@@ -108,11 +109,26 @@ impl Hub {
 
     /// `RemoteIstio` of this name enables one service with these addresses.
     pub(super) fn enable(&self, remote: &str, addresses: &[&str]) {
+        self.apply(
+            remote,
+            &serde_json::json!([{"name": "istio-pilot", "podIPs": addresses}]),
+        );
+    }
+
+    /// `RemoteIstio` of this name enables so many services with so many addresses each.
+    pub(super) fn enable_many(&self, remote: &str, services: u16, addresses: u32) {
+        let address = |last: u32| Ipv4Addr::from(0x0a00_0000 + last).to_string();
+        let addresses: Vec<String> = (1..=addresses).map(address).collect();
+        let service = |index| serde_json::json!({"name": format!("service-{index}"), "podIPs": addresses});
+        self.apply(remote, &(0..services).map(service).collect());
+    }
+
+    fn apply(&self, remote: &str, services: &serde_json::Value) {
         let object = serde_json::json!({
             "apiVersion": "istio.banzaicloud.io/v1beta1",
             "kind": "RemoteIstio",
             "metadata": {"name": remote, "namespace": "istio-system", "uid": format!("uid of {remote}"), "generation": 1},
-            "spec": {"enabledServices": [{"name": "istio-pilot", "podIPs": addresses}]},
+            "spec": {"enabledServices": services},
         });
         let object = serde_json::from_value(object).expect("a RemoteIstio");
         let view = RemoteView::new(object).expect("a good name");
@@ -145,7 +161,7 @@ impl Hub {
         Ok(Agent {
             frames: Some(frames),
             incoming: answer.into_inner(),
-            _link: link,
+            link,
         })
     }
 
@@ -203,7 +219,7 @@ pub(super) fn hello(start: u64, boot_id: &str, connection: u64) -> v1::Hello {
 pub(super) struct Agent {
     frames: Option<mpsc::Sender<Vec<u8>>>,
     incoming: Streaming<v1::HubFrame>,
-    _link: transport::Link,
+    link: transport::Link,
 }
 
 impl Agent {
@@ -255,6 +271,11 @@ impl Agent {
         };
         self.send(v1::agent_frame::Frame::Ack(ack)).await;
         delta
+    }
+
+    /// Breaks the connection below.
+    pub(super) fn cut(&self) {
+        self.link.peer.cut();
     }
 
     /// Closes the agent's side of the stream.

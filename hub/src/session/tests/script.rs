@@ -220,14 +220,18 @@ impl Agent {
 
     /// Takes the frames, answers, and goes on with whatever comes for it.
     pub(super) fn take_all(&mut self, session: &mut Session, sent: Vec<v1::HubFrame>, now: u64) {
-        sent.into_iter().for_each(|frame| self.take(frame));
+        for frame in sent {
+            self.take(frame);
+        }
         loop {
             self.answer(session, now);
             let more = frames(session, now);
             if more.is_empty() {
                 return;
             }
-            more.into_iter().for_each(|frame| self.take(frame));
+            for frame in more {
+                self.take(frame);
+            }
         }
     }
 

@@ -2,7 +2,8 @@ use std::sync::Arc;
 
 use remote_istio::model::ApplyState;
 
-use super::super::test_objects::{CONNECTED_AT, REPLICA, World, pilot};
+use super::super::conditions::time;
+use super::super::test_objects::{CONNECTED_AT, REPLICA, World, lanes, pilot};
 use super::*;
 
 const SECOND: u64 = 1_000_000_000;
@@ -179,6 +180,28 @@ fn address_that_comes_back_within_seconds_costs_no_write() {
     trial.after(2).world = settled;
     assert_eq!(trial.step(), Step::Nothing);
     assert_eq!(trial.after(100).step(), Step::Nothing);
+}
+
+#[test]
+fn agent_that_comes_back_to_a_restarted_hub_costs_one_write() {
+    let mut world = World::settled();
+    world.remote.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
+    world.store(CONNECTED_AT);
+    let settled = world.session().clone();
+    world.session().epoch.connection = 3;
+    world.session().connected_at = CONNECTED_AT + 90;
+    world.session().lanes = lanes(false);
+    let mut trial = Trial::new(world);
+    assert_eq!(
+        trial.step(),
+        Step::At(trial.now + 3 * SECOND),
+        "nothing is compared yet"
+    );
+    trial.world.session().lanes = settled.lanes;
+    let written = trial.write_status().status.expect("written");
+    assert_eq!(written.state, Some(State::Available));
+    assert_eq!(written.last_contact, Some(time(CONNECTED_AT + 90)));
+    assert_eq!(trial.step(), Step::Nothing);
 }
 
 #[test]

@@ -1,53 +1,51 @@
-//! Made-up certificates for the tests of the link.
+//! Certificates of the link for tests.
 
 use std::fs;
 use std::sync::Arc;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
-    date_time_ymd,
-};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
 use remote_istio::tls::{CertificateFiles, TlsSource};
+use tempfile::TempDir;
 
-pub(super) const TRUST_DOMAIN: &str = "mesh.test";
-pub(super) const HUB_NAME: &str = "hub.test";
+pub(crate) const TRUST_DOMAIN: &str = "mesh.test";
 
 /// A CA of the link.
-pub(super) struct LinkCa(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct TestCa(CertifiedIssuer<'static, KeyPair>);
 
-impl LinkCa {
-    pub(super) fn new() -> Self {
+impl TestCa {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "link CA");
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a CA"))
     }
 
-    /// A source that trusts this CA and shows a certificate for `spiffe://TRUST-DOMAIN/PATH`.
-    pub(super) fn source(&self, path: &str) -> Arc<TlsSource> {
-        let mut params = CertificateParams::new(vec![HUB_NAME.to_owned()]).expect("names");
+    /// The files of a certificate of this CA, whose owner trusts `trusted`.
+    pub(crate) fn files(&self, path: &str, trusted: &Self) -> (CertificateFiles, TempDir) {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("names");
         let uri = format!("spiffe://{TRUST_DOMAIN}/{path}");
         params
             .subject_alt_names
             .push(SanType::URI(uri.try_into().expect("an ASCII URI")));
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
-        params.use_authority_key_identifier_extension = true;
-        params.not_before = date_time_ymd(2020, 1, 1);
-        params.not_after = date_time_ymd(2100, 1, 1);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.0).expect("a certificate");
-
         let folder = tempfile::tempdir().expect("a folder");
         let write = |name: &str, text: String| {
             let path = folder.path().join(name);
-            fs::write(&path, text).expect("a file is written");
+            fs::write(&path, text).expect("written");
             path
         };
         let files = CertificateFiles {
             certificate: write("tls.crt", certificate.pem()),
             key: write("tls.key", key.serialize_pem()),
-            trust_bundle: write("ca.crt", self.0.pem()),
+            trust_bundle: write("ca.crt", trusted.0.pem()),
         };
-        TlsSource::load(files, TRUST_DOMAIN).expect("good files")
+        (files, folder)
+    }
+
+    /// A certificate of this CA that trusts `trusted`.
+    pub(crate) fn source(&self, path: &str, trusted: &Self) -> (Arc<TlsSource>, TempDir) {
+        let (files, folder) = self.files(path, trusted);
+        (TlsSource::load(files, TRUST_DOMAIN).expect("good files"), folder)
     }
 }

@@ -1,0 +1,127 @@
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use remote_istio::process::LogFormat;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::test_ca::{TRUST_DOMAIN, TestCa};
+
+/// Fails a test that hangs; far more than anything here takes.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A configuration that leads nowhere: neither the API server nor the hub is there.
+fn config(identity: &str) -> (Config, TempDir) {
+    let ca = TestCa::new();
+    let (certificates, folder) = ca.files(identity, &ca);
+    let kubeconfig = folder.path().join("kubeconfig");
+    write_kubeconfig(&kubeconfig);
+    let config = Config {
+        hubs: vec!["localhost:1".parse().expect("an address")],
+        trust_domain: TRUST_DOMAIN.to_owned(),
+        certificates,
+        namespace: "istio-system".to_owned(),
+        service_namespaces: ["istio-system".to_owned()].into(),
+        endpoints_objects: true,
+        metrics_address: (Ipv4Addr::LOCALHOST, 0).into(),
+        kubeconfig: Some(kubeconfig),
+        log_format: LogFormat::Text,
+        log_level: "info".to_owned(),
+    };
+    (config, folder)
+}
+
+fn write_kubeconfig(path: &Path) {
+    let text = r#"{"apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}],
+        "users": [{"name": "u", "user": {}}], "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]}"#;
+    fs::write(path, text).expect("written");
+}
+
+async fn refused(config: Config) -> StartError {
+    start(config).await.err().expect("refused")
+}
+
+async fn fetch(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("it listens");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("a request is taken");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    answer
+}
+
+#[tokio::test]
+async fn certificate_that_names_no_remote_is_a_configuration_error() {
+    let (config, _folder) = config("hub");
+    let error = refused(config).await;
+    assert_eq!(error.exit_code(), EXIT_CONFIGURATION);
+    let text = error.to_string();
+    assert!(
+        text.starts_with("--certificate ") && text.contains("spiffe://mesh.test/hub"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn file_that_is_missing_is_a_configuration_error_that_names_its_flag() {
+    let (good, _folder) = config("remote/remote-1");
+    let mut wrong = good.clone();
+    wrong.certificates.key = "/nowhere/tls.key".into();
+    let error = refused(wrong).await;
+    assert_eq!(error.exit_code(), EXIT_CONFIGURATION);
+    assert!(error.to_string().starts_with("--key /nowhere/tls.key"), "{error}");
+
+    let mut wrong = good;
+    wrong.kubeconfig = Some("/nowhere/kubeconfig".into());
+    let error = refused(wrong).await;
+    assert_eq!(error.exit_code(), EXIT_CONFIGURATION);
+    assert!(
+        error.to_string().starts_with("--kubeconfig /nowhere/kubeconfig"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn address_that_is_taken_is_worth_a_restart() {
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+    let (mut config, _folder) = config("remote/remote-1");
+    config.metrics_address = taken.local_addr().expect("bound");
+    let error = refused(config).await;
+    assert_eq!(error.exit_code(), EXIT_FAILURE);
+    assert!(error.to_string().starts_with("--metrics-address "), "{error}");
+}
+
+#[tokio::test]
+async fn agent_without_api_server_and_hub_lives_says_what_it_waits_for_and_stops_when_asked() {
+    let (config, _folder) = config("remote/remote-1");
+    let mut running = start(config).await.expect("started");
+    assert_eq!(running.remote().as_str(), "remote-1");
+    let address = running.metrics_address();
+    let waiting = async {
+        loop {
+            let answer = fetch(address, "/readyz").await;
+            if answer.contains("watches: version of the API server: ") {
+                return answer;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let answer = tokio::time::timeout(PATIENCE, waiting)
+        .await
+        .expect("it says what it waits for");
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert!(answer.contains("hub: first lists of the watches"), "{answer}");
+    assert!(fetch(address, "/livez").await.starts_with("HTTP/1.1 200"));
+    assert!(
+        fetch(address, "/metrics")
+            .await
+            .contains("remote_istio_agent_session_up 0")
+    );
+    running.stop_token().cancel();
+    running.wait().await.expect("asked for");
+    running.stop().await.expect("in good order");
+}
