@@ -26,8 +26,8 @@ lint: rust ## Format, clippy pedantic, documentation; a warning is an error
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-bench: tools build-release ## From a pod's readiness on central to the remote slice, beside the floor and the original's way
-	cargo bench -p remote-istio-tests
+bench: tools build-release ## From a pod's readiness on central to the remote slice, beside two others (QUICK=1 to try)
+	@target/release/bench $(if $(QUICK),--quick)
 
 tools: rust go ## Builds etcd, Kubernetes, kwok and grpcurl from Go modules into the tool cache, once
 	@cargo run --quiet --package remote-istio-tests --bin tools

@@ -21,6 +21,7 @@ mod state;
 mod statistics;
 #[cfg(test)]
 mod tests;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -35,13 +36,9 @@ pub use crate::session::SessionError;
 pub use interface::{Failure, Kind, NamespaceLabels, ObjectName, Outcome, Output, Resource, Seen, Write, WriteId};
 pub use statistics::{Statistics, Verb};
 
-use crate::session::Session;
+use crate::session::{KeptLane, Session};
 use observed::Observed;
-use plan::{Planner, Step};
 use state::State;
-
-/// Writes in flight: enough to bring a fresh remote up quickly, few enough not to crowd its API server's fair share.
-const WRITES_IN_FLIGHT: usize = 16;
 
 /// What the engine must know of its surroundings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,15 +106,19 @@ impl Engine {
             observed.put(resource);
         }
         let recovered = recover::recover(&settings, &observed);
-        let mut kept: BTreeMap<Lane, (BTreeMap<_, _>, bool)> =
-            Lane::ALL.map(|lane| (lane, (BTreeMap::new(), !recovered.unknown.contains(&lane)))).into();
+        let mut kept: BTreeMap<Lane, KeptLane> = Lane::ALL
+            .map(|lane| (lane, (BTreeMap::new(), !recovered.unknown.contains(&lane))))
+            .into();
         for state in recovered.states.values().filter(|state| !state.removed) {
             let (objects, _) = kept.entry(state.key.lane()).or_default();
             objects.insert(state.key.clone(), (Arc::clone(&state.object), state.source.clone()));
         }
         let policy = settings.clone();
         let session = Session::new(kept, Box::new(move |key, object| admit::admit(&policy, key, object)));
-        let statistics = Statistics { unreadable_records: recovered.unreadable, ..Statistics::default() };
+        let statistics = Statistics {
+            unreadable_records: recovered.unreadable,
+            ..Statistics::default()
+        };
         let mut engine = Self {
             settings,
             session,
@@ -162,7 +163,9 @@ impl Engine {
     /// A write was answered.
     pub fn written(&mut self, id: WriteId, outcome: Outcome, now: u64) {
         self.pass(now);
-        let Some(flight) = self.in_flight.remove(&id) else { return };
+        let Some(flight) = self.in_flight.remove(&id) else {
+            return;
+        };
         self.answered(&flight, outcome);
         self.dirty.insert(flight.key);
     }
@@ -170,8 +173,8 @@ impl Engine {
     /// A new stream opens: what to say in the hello.
     pub fn greet(&mut self, now: u64) -> Greeting {
         self.pass(now);
-        self.welcomed = false;
         self.run();
+        self.disconnected(now);
         let applied: BTreeMap<Key, Applied> = self
             .states
             .iter()
@@ -180,7 +183,10 @@ impl Engine {
         let (lanes, settled) = self.session.greet(&applied);
         self.reports.extend(applied);
         let removing = self.states.values().any(|state| state.removed);
-        Greeting { lanes, settled: settled && !removing }
+        Greeting {
+            lanes,
+            settled: settled && !removing,
+        }
     }
 
     /// The hub has answered the hello.
@@ -205,12 +211,19 @@ impl Engine {
     pub fn disconnected(&mut self, now: u64) {
         self.pass(now);
         self.welcomed = false;
+        // An answer to a delta of one stream means nothing on the next.
+        self.outputs.retain(|output| matches!(output, Output::Write(..)));
     }
 
     /// Time passed: retries and deferred writes.
     pub fn tick(&mut self, now: u64) {
         self.pass(now);
-        let due: Vec<Key> = self.wakes.iter().filter(|(_, at)| **at <= self.now).map(|(key, _)| key.clone()).collect();
+        let due: Vec<Key> = self
+            .wakes
+            .iter()
+            .filter(|(_, at)| **at <= self.now)
+            .map(|(key, _)| key.clone())
+            .collect();
         for key in due {
             self.wakes.remove(&key);
             self.dirty.insert(key);
@@ -232,7 +245,12 @@ impl Engine {
     /// Objects accepted and not yet applied.
     #[must_use]
     pub fn backlog(&self) -> u32 {
-        let open = |state: &&State| state.report.as_ref().is_none_or(|report| report.state != ApplyState::Applied);
+        let open = |state: &&State| {
+            state
+                .report
+                .as_ref()
+                .is_none_or(|report| report.state != ApplyState::Applied)
+        };
         u32::try_from(self.states.values().filter(open).count()).unwrap_or(u32::MAX)
     }
 
@@ -245,102 +263,5 @@ impl Engine {
     /// The clock only goes forward.
     fn pass(&mut self, now: u64) {
         self.now = self.now.max(now);
-    }
-
-    /// Looks at marked keys while writes may be started, then reports.
-    fn run(&mut self) {
-        while self.in_flight.len() < WRITES_IN_FLIGHT {
-            let Some(key) = self.dirty.pop_first() else { break };
-            self.advance(&key);
-        }
-        if self.welcomed && !self.reports.is_empty() {
-            let reports = std::mem::take(&mut self.reports);
-            self.session.applied(&reports);
-            self.listen();
-        }
-    }
-
-    fn advance(&mut self, key: &Key) {
-        let Some(state) = self.states.get_mut(key) else { return };
-        if state.in_flight.is_some() {
-            return;
-        }
-        let mut planner = Planner {
-            settings: &self.settings,
-            observed: &self.observed,
-            statistics: &mut self.statistics,
-            random: &mut self.random,
-            now: self.now,
-        };
-        let step = planner.step(state);
-        let Step { write, kept, unkeepable, gone, report, wake } = step;
-        match wake {
-            Some(at) => self.wakes.insert(key.clone(), at),
-            None => self.wakes.remove(key),
-        };
-        self.index(key);
-        self.report(key, report);
-        if let Some((object, write)) = write {
-            self.start(key, object, write);
-        }
-        if kept {
-            self.kept(key);
-        } else if let Some(detail) = unkeepable {
-            self.refused(key, detail);
-        }
-        if gone {
-            self.forget(key);
-        }
-    }
-
-    fn start(&mut self, key: &Key, object: ObjectName, write: Write) {
-        self.last_write += 1;
-        let id = WriteId(self.last_write);
-        let verb = match &write {
-            Write::Create(_) => Verb::Create,
-            Write::Apply(_) => Verb::Apply,
-            Write::Delete { .. } => Verb::Delete,
-        };
-        *self.statistics.writes.entry((object.kind, verb)).or_default() += 1;
-        if let Some(state) = self.states.get_mut(key) {
-            state.in_flight = Some((id, object.clone()));
-        }
-        self.outputs.push_back(Output::Write(id, write.clone()));
-        self.in_flight.insert(id, Flight { key: key.clone(), object, write });
-    }
-
-    fn report(&mut self, key: &Key, report: Option<Applied>) {
-        let Some(state) = self.states.get_mut(key) else { return };
-        let contended = |report: &Option<Applied>| {
-            usize::from(report.as_ref().is_some_and(|report| report.state == ApplyState::Contended))
-        };
-        self.statistics.contended =
-            (self.statistics.contended + contended(&report)).saturating_sub(contended(&state.report));
-        if let Some(report) = &report
-            && state.report.as_ref() != Some(report)
-        {
-            self.reports.insert(key.clone(), report.clone());
-        }
-        state.report = report;
-    }
-
-    fn forget(&mut self, key: &Key) {
-        let gone = Applied { version: None, state: ApplyState::Removed, detail: String::new(), addresses: 0 };
-        self.report(key, Some(gone));
-        if let Some(state) = self.states.remove(key) {
-            for name in state.names(&self.settings) {
-                self.keys.remove(&name);
-            }
-        }
-        self.wakes.remove(key);
-    }
-
-    fn index(&mut self, key: &Key) {
-        let Some(state) = self.states.get(key) else { return };
-        for name in state.names(&self.settings) {
-            if !self.keys.contains_key(&name) {
-                self.keys.insert(name, key.clone());
-            }
-        }
     }
 }

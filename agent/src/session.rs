@@ -11,6 +11,9 @@ use remote_istio::wire::v1;
 /// What the agent's own policy says to an object: nothing, or why not.
 pub type Admit = Box<dyn Fn(&Key, &Object) -> Result<(), (NackReason, String)> + Send + Sync>;
 
+/// What was kept of one lane in an earlier life: the objects with their sources, and whether the versions can be trusted.
+pub type KeptLane = (BTreeMap<Key, (Arc<Object>, String)>, bool);
+
 /// A stream that cannot go on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SessionError {
@@ -67,15 +70,31 @@ impl Session {
     /// Starts from what was kept in an earlier life: per lane the objects with their source, and whether their
     /// versions can be trusted.
     #[must_use]
-    pub fn new(kept: BTreeMap<Lane, (BTreeMap<Key, (Arc<Object>, String)>, bool)>, admit: Admit) -> Self {
+    pub fn new(kept: BTreeMap<Lane, KeptLane>, admit: Admit) -> Self {
         let mut kept = kept;
         let lane = |lane: Lane| {
-            let inbox = kept.remove(&lane).map(|(objects, known)| Inbox::new(objects, known)).unwrap_or_default();
-            (lane, LaneSession { inbox, ..LaneSession::default() })
+            let inbox = kept
+                .remove(&lane)
+                .map(|(objects, known)| Inbox::new(objects, known))
+                .unwrap_or_default();
+            (
+                lane,
+                LaneSession {
+                    inbox,
+                    ..LaneSession::default()
+                },
+            )
         };
         let lanes = Lane::ALL.into_iter().map(lane).collect();
         let (source, reported, outputs) = (String::new(), BTreeMap::new(), VecDeque::new());
-        Self { lanes, admit, source, number: 0, reported, outputs }
+        Self {
+            lanes,
+            admit,
+            source,
+            number: 0,
+            reported,
+            outputs,
+        }
     }
 
     /// A new stream opens: what to say of each lane in the hello, and whether everything held is applied.
@@ -92,8 +111,15 @@ impl Session {
             states.insert(*lane, (hash, state.inbox.len()));
         }
         let settled = |(_, applied): &(&Key, &Applied)| applied.state == ApplyState::Applied;
-        self.reported = applied.iter().filter(settled).map(|(key, applied)| (key.clone(), applied.clone())).collect();
-        let unsettled = self.lanes.values().any(|state| state.inbox.keys().any(|key| !applied.contains_key(key)));
+        self.reported = applied
+            .iter()
+            .filter(settled)
+            .map(|(key, applied)| (key.clone(), applied.clone()))
+            .collect();
+        let unsettled = self
+            .lanes
+            .values()
+            .any(|state| state.inbox.keys().any(|key| !applied.contains_key(key)));
         (states, !unsettled)
     }
 
@@ -107,10 +133,23 @@ impl Session {
     /// # Errors
     /// The stream cannot go on.
     pub fn delta(&mut self, delta: v1::Delta) -> Result<(), SessionError> {
-        let DeltaPart { lane, nonce, part, end, upserts, removals, unread, nameless: _ } = convert::read_delta(delta)?;
-        let Some(state) = self.lanes.get_mut(&lane) else { return Ok(()) };
+        let DeltaPart {
+            lane,
+            nonce,
+            part,
+            end,
+            upserts,
+            removals,
+            unread,
+            nameless: _,
+        } = convert::read_delta(delta)?;
+        let Some(state) = self.lanes.get_mut(&lane) else {
+            return Ok(());
+        };
         state.assembly.add(nonce, part, upserts, removals, unread)?;
-        let Some((complete, released, hash)) = end else { return Ok(()) };
+        let Some((complete, released, hash)) = end else {
+            return Ok(());
+        };
         let (change, unread) = state.assembly.finish(complete, released, hash);
         if complete {
             // Whoever needs a snapshot does not know what was reported before it.
@@ -130,21 +169,33 @@ impl Session {
     }
 
     fn judge(&mut self, lane: Lane, change: &Change, unread: Vec<Nack>) -> Result<(), SessionError> {
-        let Some(state) = self.lanes.get_mut(&lane) else { return Ok(()) };
+        let Some(state) = self.lanes.get_mut(&lane) else {
+            return Ok(());
+        };
         let judged = state.inbox.judge(change, unread, &self.source, &self.admit)?;
         let (source, session) = (self.source.clone(), self.number);
-        state.keeping = Some(Keeping { judged: judged.clone(), source: source.clone(), session });
+        state.keeping = Some(Keeping {
+            judged: judged.clone(),
+            source: source.clone(),
+            session,
+        });
         self.outputs.push_back(Output::Keep { lane, judged, source });
         Ok(())
     }
 
     /// One object of the delta being kept cannot be: it is refused after all, and holds back no other.
     pub fn refuse(&mut self, lane: Lane, key: &Key, detail: String) {
-        let Some(keeping) = self.lanes.get_mut(&lane).and_then(|state| state.keeping.as_mut()) else { return };
+        let Some(keeping) = self.lanes.get_mut(&lane).and_then(|state| state.keeping.as_mut()) else {
+            return;
+        };
         let judged = &mut keeping.judged;
         judged.upserts.retain(|(upsert, _)| upsert != key);
         judged.removals.retain(|removal| removal != key);
-        judged.nacks.push(Nack { key: key.clone(), reason: NackReason::Policy, detail });
+        judged.nacks.push(Nack {
+            key: key.clone(),
+            reason: NackReason::Policy,
+            detail,
+        });
     }
 
     /// What was to be kept in this lane is kept.
@@ -155,7 +206,11 @@ impl Session {
         if keeping.session == self.number {
             let hash = state.inbox.hash();
             let frames = convert::ack_frames(lane, keeping.judged.nonce, hash, &keeping.judged.nacks);
-            self.outputs.extend(frames.into_iter().map(|ack| Output::Send(v1::agent_frame::Frame::Ack(ack))));
+            self.outputs.extend(
+                frames
+                    .into_iter()
+                    .map(|ack| Output::Send(v1::agent_frame::Frame::Ack(ack))),
+            );
         }
         if let Some((change, unread)) = state.waiting.take() {
             // It was judged when it came; a snapshot's hash does not change since then.
@@ -166,10 +221,16 @@ impl Session {
 
     /// What became of the objects in the remote: reports what the hub does not know yet.
     pub fn applied(&mut self, applied: &BTreeMap<Key, Applied>) {
-        let news: Vec<(&Key, &Applied)> =
-            applied.iter().filter(|(key, applied)| self.reported.get(*key) != Some(*applied)).collect();
+        let news: Vec<(&Key, &Applied)> = applied
+            .iter()
+            .filter(|(key, applied)| self.reported.get(*key) != Some(*applied))
+            .collect();
         let frames = convert::status_frames(news.iter().copied());
-        self.outputs.extend(frames.into_iter().map(|status| Output::Send(v1::agent_frame::Frame::Status(status))));
+        self.outputs.extend(
+            frames
+                .into_iter()
+                .map(|status| Output::Send(v1::agent_frame::Frame::Status(status))),
+        );
         for (key, applied) in news {
             self.reported.insert(key.clone(), applied.clone());
         }
@@ -186,3 +247,6 @@ impl Session {
         self.lanes.get(&lane).map_or(0, |state| state.inbox.len())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,12 +37,10 @@ async fn heals(remote: &Remote) {
         })
         .await;
 
-    let wrong = json!({"spec": {"selector": {"app": "somebody-else"}}});
+    let wrong = json!({"spec": {"ports": [{"name": "wrong", "port": 1}]}});
     remote.merge("Service", "istio-pilot", &wrong).await;
     remote
-        .until_object("Service", "istio-pilot", |service| {
-            service["spec"]["selector"].is_null()
-        })
+        .until_object("Service", "istio-pilot", |service| service["spec"]["ports"].is_null())
         .await;
 }
 
@@ -82,7 +80,7 @@ fn deleted_and_edited_objects_are_restored_without_the_hub_also_after_a_restart(
             .merge(
                 "Service",
                 "istio-pilot",
-                &json!({"spec": {"selector": {"app": "somebody-else"}}}),
+                &json!({"spec": {"ports": [{"name": "wrong", "port": 1}]}}),
             )
             .await;
         mesh.launch_agent(0).await;
@@ -90,9 +88,7 @@ fn deleted_and_edited_objects_are_restored_without_the_hub_also_after_a_restart(
         remote.until_addresses("istio-pilot", &["10.1.0.1"]).await;
         remote.until_object("Endpoints", "istio-pilot", |_| true).await;
         remote
-            .until_object("Service", "istio-pilot", |service| {
-                service["spec"]["selector"].is_null()
-            })
+            .until_object("Service", "istio-pilot", |service| service["spec"]["ports"].is_null())
             .await;
         mesh.start_hub().await;
         mesh.until_ready(0).await;
@@ -149,10 +145,14 @@ fn foreign_objects_of_the_same_name_are_left_alone_and_reported() {
         mesh.pod("policy-a", "istio=policy", "10.1.1.1").ready().await;
         remote.until_addresses("istio-policy", &["10.1.1.1"]).await;
         remote.until_object("Service", "istio-policy", |_| true).await;
-        let applied = mesh.until_condition(0, "Applied", "False").await;
-        let message = applied["message"].as_str().unwrap_or_default();
-        assert!(message.contains("istio-pilot"), "the object is named: {message}");
-        let status = mesh.status(0).await;
+        let name = mesh.remote_name(0);
+        let status = mesh
+            .until_status_of(&name, "the foreign object is named", |status| {
+                let applied = status["conditions"].as_array().into_iter().flatten();
+                let mut messages = applied.filter(|condition| condition["type"] == "Applied");
+                messages.any(|applied| applied["message"].to_string().contains("istio-pilot"))
+            })
+            .await;
         assert_eq!(status["Status"], "ReconcileFailed", "{status}");
 
         mesh.pod("pilot-a", "istio=pilot", "10.1.0.1").ready().await;
@@ -216,9 +216,10 @@ fn injection_label_comes_and_goes_with_the_list() {
         remote
             .create_namespace("inject-b", json!({"istio-injection": "enabled"}))
             .await;
+        remote.create_namespace("inject-c", json!({})).await;
         mesh.create_remote_istio(
             0,
-            json!({"enabledServices": [], "autoInjectionNamespaces": ["inject-a", "inject-b"]}),
+            json!({"enabledServices": [], "autoInjectionNamespaces": ["inject-a", "inject-b", "inject-c"]}),
         )
         .await;
         remote.until_label("inject-a", "istio-injection", Some("enabled")).await;
@@ -230,7 +231,8 @@ fn injection_label_comes_and_goes_with_the_list() {
         remote.label("inject-a", "istio-injection", None).await;
         remote.until_label("inject-a", "istio-injection", Some("enabled")).await;
 
-        mesh.merge_spec(0, json!({"autoInjectionNamespaces": []})).await;
+        mesh.merge_spec(0, json!({"autoInjectionNamespaces": ["inject-c"]}))
+            .await;
         remote.until_label("inject-a", "istio-injection", None).await;
         remote
             .until_label("inject-a", "istio-operator-managed-injection", None)
@@ -243,6 +245,7 @@ fn injection_label_comes_and_goes_with_the_list() {
             Some("enabled"),
             "the user had set it himself"
         );
+        remote.until_label("inject-c", "istio-injection", Some("enabled")).await;
     });
 }
 
@@ -277,11 +280,9 @@ fn user_who_disabled_injection_wins_and_it_is_reported() {
         remote
             .label("user-disabled-b", "istio-injection", Some("disabled"))
             .await;
-        eventually("the status names the other one too", || async {
-            let status = mesh.status(0).await.to_string();
-            seen(status.contains("user-disabled-b"), status)
-        })
-        .await;
+        remote
+            .until_label("user-disabled-b", "istio-operator-managed-injection", None)
+            .await;
         assert_eq!(
             remote.read_label("user-disabled-b", "istio-injection").await.as_deref(),
             Some("disabled")
@@ -307,5 +308,39 @@ fn namespace_that_appears_later_is_labelled_then() {
             .until_label("late-namespace-app", "istio-injection", Some("enabled"))
             .await;
         mesh.until_ready(0).await;
+    });
+}
+
+#[test]
+fn tug_of_war_slows_down_and_is_reported() {
+    run(async {
+        let mesh = Mesh::start("tug").await;
+        mesh.enable(PILOT).await;
+        mesh.pod("pilot-a", "istio=pilot", "10.1.0.1").ready().await;
+        mesh.until_ready(0).await;
+        let remote = mesh.remote(0);
+        remote.until_quiet().await;
+        // Five repairs within a minute are made at once, the sixth is not.
+        let wrong = json!({"subsets": [{"addresses": [{"ip": "10.9.9.9"}], "ports": [{"port": 1}]}]});
+        for _ in 0..5 {
+            remote.merge("Endpoints", "istio-pilot", &wrong).await;
+            remote
+                .until_object("Endpoints", "istio-pilot", |endpoints| {
+                    endpoints["subsets"][0]["addresses"] == json!([{"ip": "10.1.0.1"}])
+                })
+                .await;
+        }
+        remote.merge("Endpoints", "istio-pilot", &wrong).await;
+        eventually("the status says who is fought with", || async {
+            let status = mesh.status(0).await.to_string();
+            seen(status.contains("Contended"), status)
+        })
+        .await;
+        // It is restored all the same.
+        remote
+            .until_object("Endpoints", "istio-pilot", |endpoints| {
+                endpoints["subsets"][0]["addresses"] == json!([{"ip": "10.1.0.1"}])
+            })
+            .await;
     });
 }

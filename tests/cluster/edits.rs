@@ -166,3 +166,25 @@ fn service_that_is_no_longer_enabled_goes_and_what_is_not_ours_stays() {
         remote.object("Service", "bystander").await.expect("stays");
     });
 }
+
+#[test]
+fn resource_that_is_forced_away_leaves_the_remote_as_it_is() {
+    run(async {
+        let mut mesh = Mesh::start("forced").await;
+        mesh.enable(PILOT).await;
+        mesh.pod("pilot-a", "istio=pilot", "10.1.0.1").ready().await;
+        mesh.until_ready(0).await;
+        mesh.remote_mut(0).kill_agent().await;
+        mesh.delete_remote_istio(0).await;
+        mesh.take_finalizers(0).await;
+        mesh.until_remote_istio_is_gone(0).await;
+        // The agent that returns finds no resource behind its name: absence is not deletion.
+        mesh.launch_agent(0).await;
+        mesh.until_agent_logs(0, "create RemoteIstio").await;
+        mesh.remote(0).delete("Endpoints", "istio-pilot").await;
+        mesh.remote(0).until_object("Endpoints", "istio-pilot", |_| true).await;
+        mesh.remote(0).until_addresses("istio-pilot", &["10.1.0.1"]).await;
+        mesh.enable(PILOT).await;
+        mesh.until_ready(0).await;
+    });
+}

@@ -1,6 +1,7 @@
 //! From pods on central to addresses in the remote.
 
 use serde_json::json;
+use support::eventually::{eventually, seen};
 
 use crate::mesh::{Mesh, run};
 
@@ -31,6 +32,25 @@ fn three_pods_of_which_one_restarts_go_three_two_three() {
             .await;
         log.until(&["10.1.0.1", "10.1.0.3", "10.1.0.4"]).await;
         assert_eq!(log.sizes(), [3, 2, 3], "{:?}", log.history());
+
+        // Who watches the hub sees it too.
+        for event in [
+            "pod event detected",
+            "updating endpoints",
+            "remoteconfig status updated",
+        ] {
+            mesh.until_hub_logs(event).await;
+        }
+        for histogram in [
+            "propagation_accepted_seconds_count",
+            "propagation_applied_seconds_count",
+        ] {
+            eventually("the change was measured", || async {
+                let count = mesh.hub_metric(histogram, &["lane=\"endpoints\""]).await;
+                seen(count >= 2.0, (histogram, count))
+            })
+            .await;
+        }
     });
 }
 
@@ -225,5 +245,25 @@ fn addresses_given_by_hand_stand_beside_those_of_pods() {
         remote.until_addresses("istio-pilot", &["10.2.0.7"]).await;
         mesh.pod("pilot-a", "istio=pilot", "10.1.0.1").ready().await;
         remote.until_addresses("istio-pilot", &["10.1.0.1", "10.2.0.7"]).await;
+    });
+}
+
+#[test]
+fn endpoints_objects_come_and_go_with_their_switch() {
+    run(async {
+        let mut mesh = Mesh::without_agents("switch").await;
+        mesh.enable(&[("istio-pilot", "istio=pilot")]).await;
+        mesh.pod("pilot-a", "istio=pilot", "10.1.0.1").ready().await;
+        mesh.launch_agent_saying(0, "--endpoints-objects=false").await;
+        mesh.until_ready(0).await;
+        assert!(mesh.remote(0).object("Endpoints", "istio-pilot").await.is_none());
+        mesh.remote_mut(0).kill_agent().await;
+        mesh.launch_agent_saying(0, "--endpoints-objects=true").await;
+        mesh.remote(0).until_object("Endpoints", "istio-pilot", |_| true).await;
+        mesh.remote(0).until_quiet().await;
+        mesh.remote_mut(0).kill_agent().await;
+        mesh.launch_agent_saying(0, "--endpoints-objects=false").await;
+        mesh.remote(0).until_absent("Endpoints", "istio-pilot").await;
+        mesh.remote(0).until_addresses("istio-pilot", &["10.1.0.1"]).await;
     });
 }

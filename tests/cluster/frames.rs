@@ -43,10 +43,8 @@ fn garbage_ends_its_own_session_with_a_reason_and_no_other() {
             .await
             .expect("sent");
         let status = agent.ended().await.expect("ended");
-        assert!(
-            status.message().contains("length") || status.message().contains("large"),
-            "the reason is its size: {status:?}"
-        );
+        let limit = limits::FRAME_MAX_BYTES.to_string();
+        assert!(status.message().contains(&limit), "the reason is its size: {status:?}");
 
         let mut agent = stranger(&mesh, "long-text").await;
         let frame = v1::Status {
@@ -246,6 +244,25 @@ fn agent_ignores_frames_it_does_not_know() {
         let nonce = session.snapshot(Lane::Endpoints, set, false).await.expect("sent");
         session.ack(nonce).await.expect("the session goes on");
         mesh.remote(0).until_addresses("istio-pilot", &["10.5.0.1"]).await;
+    });
+}
+
+#[test]
+fn agent_leaves_a_hub_that_sends_too_much_and_comes_back() {
+    run(async {
+        let (mesh, hub) = scripted("too-much").await;
+        let first = hub.welcomed("boot").await.expect("a session");
+        let claim = v1::Claim {
+            claimed: true,
+            message: "x".repeat(limits::FRAME_MAX_BYTES + 1),
+        };
+        first.send(hub_frame::Frame::Claim(claim)).await.expect("sent");
+        let mut second = hub.welcomed("boot").await.expect("it comes back");
+        assert!(second.hello.connection > first.hello.connection);
+        let key = Key::endpoints(mesh.namespace(), "istio-pilot");
+        let set = vec![(key, endpoints(["10.5.0.1".to_owned()]))];
+        let nonce = second.snapshot(Lane::Endpoints, set, false).await.expect("sent");
+        second.ack(nonce).await.expect("it works as before");
     });
 }
 

@@ -8,6 +8,7 @@ mod permissions;
 mod processes;
 mod remote;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -206,9 +207,15 @@ impl<'clusters> Mesh<'clusters> {
 
     /// Starts an agent that dials another hub.
     pub async fn launch_agent_to(&mut self, index: usize, hub: SocketAddr) {
+        self.launch_agent_saying(index, &format!("--hub={hub}")).await;
+    }
+
+    /// Starts an agent with one flag `--NAME=VALUE` set so.
+    pub async fn launch_agent_saying(&mut self, index: usize, flag: &str) {
+        let name = flag.split_inclusive('=').next().expect("--NAME=VALUE").to_owned();
         let arguments = &mut self.remotes[index].agent.command_mut().arguments;
-        arguments.retain(|argument| !argument.to_string_lossy().starts_with("--hub="));
-        arguments.push(format!("--hub={hub}").into());
+        arguments.retain(|argument| !argument.to_string_lossy().starts_with(&name));
+        arguments.push(flag.into());
         self.launch_agent(index).await;
     }
 
@@ -260,6 +267,20 @@ impl<'clusters> Mesh<'clusters> {
     pub async fn hub_metric(&self, name: &str, labels: &[&str]) -> f64 {
         let metrics = self.hub.metrics().await.expect("metrics");
         metrics.sum(&format!("remote_istio_hub_{name}"), labels)
+    }
+
+    /// How many lists of each kind the hub has finished.
+    pub async fn hub_lists(&self) -> Result<BTreeMap<&'static str, f64>> {
+        let metrics = self.hub.metrics().await?;
+        let name = "remote_istio_hub_watch_lists_total";
+        let count = |kind| (kind, metrics.sum(name, &[&format!("kind=\"{kind}\"")]));
+        Ok(["pods", "services", "remoteistios"].into_iter().map(count).collect())
+    }
+
+    /// Whether the hub says that it is ready.
+    pub async fn hub_is_ready(&self) -> bool {
+        let answer = support::http::get(self.hub.metrics_address(), "/readyz").await;
+        matches!(answer, Ok((200, _)))
     }
 
     /// Waits until the hub has so many sessions.

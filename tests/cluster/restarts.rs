@@ -7,6 +7,9 @@ use support::proxy::Traffic;
 
 use crate::mesh::{Mesh, run};
 
+/// What the hub must have listed before it serves.
+const LISTED: [&str; 3] = ["pods", "services", "remoteistios"];
+
 const PILOT: &[(&str, &str)] = &[("istio-pilot", "istio=pilot")];
 
 #[test]
@@ -32,17 +35,23 @@ fn hub_killed_in_a_change_and_restarted_with_half_filled_caches_removes_nothing(
         mesh.remote(0).link.set(Traffic::Pass);
         mesh.pod("pilot-c", "istio=pilot", "10.1.0.3").ready().await;
 
-        // Each start sees one more connection to central answered: first nothing, then one list, then two …
-        for answered in 0..5 {
-            mesh.central_api.set(Traffic::PassFirst(answered));
+        // Each start has all but one of its caches filled, and that one never.
+        for missing in LISTED {
+            mesh.forbid_hub_to("list", missing).await;
             mesh.launch_hub();
-            eventually("the hub waits for central", || async {
-                seen(mesh.central_api.accepted() > answered, mesh.central_api.accepted())
+            eventually("all the other lists are there", || async {
+                let lists = mesh.hub_lists().await.unwrap_or_default();
+                let filled = LISTED
+                    .into_iter()
+                    .filter(|kind| lists.get(*kind).is_some_and(|count| *count > 0.0));
+                let filled: Vec<_> = filled.collect();
+                seen(filled.len() == 2 && !filled.contains(&missing), filled)
             })
             .await;
+            assert!(!mesh.hub_is_ready().await, "without {missing}");
             mesh.kill_hub().await;
         }
-        mesh.central_api.set(Traffic::Pass);
+        mesh.permit_hub().await;
         mesh.start_hub().await;
         let remote = mesh.remote(0);
         remote.until_addresses("istio-pilot", &["10.1.0.2", "10.1.0.3"]).await;
@@ -96,6 +105,7 @@ fn agent_killed_before_its_write_arrives_makes_it_after_its_restart() {
         mesh.pod("pilot-b", "istio=pilot", "10.1.0.2").ready().await;
         mesh.until_condition(0, "Ready", "False").await;
         mesh.remote_mut(0).kill_agent().await;
+        mesh.remote(0).api.cut();
         mesh.remote(0).api.set(Traffic::Pass);
         assert_eq!(
             mesh.remote(0)

@@ -23,7 +23,7 @@ use crate::ports;
 use crate::tools::{Tool, Tools};
 
 /// From start to ready; on a busy machine, several at once.
-const START_DEADLINE: Duration = Duration::from_secs(120);
+const START_DEADLINE: Duration = Duration::from_mins(2);
 
 /// From one try to the next.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -177,7 +177,9 @@ impl Cluster {
         account: &str,
         server: Option<SocketAddr>,
     ) -> Result<PathBuf> {
-        self.access.service_account(&self.admin(), namespace, account, server).await
+        self.access
+            .service_account(&self.admin(), namespace, account, server)
+            .await
     }
 
     /// Logs of the API server and the controllers.
@@ -210,7 +212,9 @@ impl Cluster {
     /// It does not run.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let mut process = self.api_server.lock();
-        let process = process.as_mut().with_context(|| format!("API server {} does not run", self.name))?;
+        let process = process
+            .as_mut()
+            .with_context(|| format!("API server {} does not run", self.name))?;
         process.signal(signal)
     }
 
@@ -249,7 +253,11 @@ impl Cluster {
         let client = self.access.admin();
         loop {
             if let Some(code) = self.api_server.lock().as_ref().and_then(Guarded::exited) {
-                bail!("API server {} ended with code {code}:\n{}", self.name, self.line.log_tail());
+                bail!(
+                    "API server {} ended with code {code}:\n{}",
+                    self.name,
+                    self.line.log_tail()
+                );
             }
             let request = http::Request::get("/readyz").body(Vec::new()).context("a request")?;
             if client.request_text(request).await.is_ok() {
@@ -269,25 +277,29 @@ fn api_server(
 ) -> Result<CommandLine> {
     let folder = access.folder();
     let log = folder.log("kube-apiserver");
-    let mut line = CommandLine::new(format!("kube-apiserver of {}", options.name), tools.path(Tool::ApiServer), log)
-        .flag("etcd-servers", format!("http://{}", etcd.address()))
-        .flag("etcd-prefix", format!("/{}", options.name))
-        .flag("bind-address", address.ip().to_string())
-        .flag("advertise-address", address.ip().to_string())
-        .flag("secure-port", address.port().to_string())
-        .flag("endpoint-reconciler-type", "none")
-        .flag("tls-cert-file", access.path("tls.crt"))
-        .flag("tls-private-key-file", access.path("tls.key"))
-        .flag("cert-dir", folder.data("certificates"))
-        .flag("token-auth-file", access.path("tokens.csv"))
-        .flag("authorization-mode", "RBAC")
-        .flag("service-account-issuer", format!("https://{}.test", options.name))
-        .flag("service-account-key-file", access.path("accounts.pub"))
-        .flag("service-account-signing-key-file", access.path("accounts.key"))
-        .flag("service-cluster-ip-range", &options.service_cidr)
-        .flag("default-watch-cache-size", "50")
-        .flag("profiling", "false")
-        .flag("v", "1");
+    let mut line = CommandLine::new(
+        format!("kube-apiserver of {}", options.name),
+        tools.path(Tool::ApiServer),
+        log,
+    )
+    .flag("etcd-servers", format!("http://{}", etcd.address()))
+    .flag("etcd-prefix", format!("/{}", options.name))
+    .flag("bind-address", address.ip().to_string())
+    .flag("advertise-address", address.ip().to_string())
+    .flag("secure-port", address.port().to_string())
+    .flag("endpoint-reconciler-type", "none")
+    .flag("tls-cert-file", access.path("tls.crt"))
+    .flag("tls-private-key-file", access.path("tls.key"))
+    .flag("cert-dir", folder.data("certificates"))
+    .flag("token-auth-file", access.path("tokens.csv"))
+    .flag("authorization-mode", "RBAC")
+    .flag("service-account-issuer", format!("https://{}.test", options.name))
+    .flag("service-account-key-file", access.path("accounts.pub"))
+    .flag("service-account-signing-key-file", access.path("accounts.key"))
+    .flag("service-cluster-ip-range", &options.service_cidr)
+    .flag("default-watch-cache-size", "50")
+    .flag("profiling", "false")
+    .flag("v", "1");
     if !options.controllers {
         // Nobody makes the default ServiceAccounts that this plugin asks for.
         line = line.flag("disable-admission-plugins", "ServiceAccount");
@@ -300,5 +312,5 @@ fn api_server(
             .flag("audit-log-mode", "blocking")
             .flag("audit-log-path", folder.log("audit"));
     }
-    Ok(options.flags.iter().fold(line, |line, flag| line.argument(flag)))
+    Ok(options.flags.iter().fold(line, CommandLine::argument))
 }

@@ -33,7 +33,12 @@ pub async fn crd(client: &Client) -> Result<()> {
 /// # Errors
 /// The API server refuses it.
 pub async fn namespace(client: &Client, name: &str) -> Result<()> {
-    apply(client, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).await.map(|_| ())
+    apply(
+        client,
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}),
+    )
+    .await
+    .map(|_| ())
 }
 
 /// Applies `roles/NAME.yaml` for a process that runs in `namespace`, and its namespaced rules also in each of
@@ -73,5 +78,8 @@ fn is_rule(document: &Value) -> bool {
 /// # Errors
 /// The text is not YAML.
 pub fn of_kind(text: &str, kind: &str) -> Result<Vec<Value>> {
-    Ok(documents(text)?.into_iter().filter(|document| document["kind"] == kind).collect())
+    Ok(documents(text)?
+        .into_iter()
+        .filter(|document| document["kind"] == kind)
+        .collect())
 }

@@ -13,7 +13,7 @@ use crate::tools::{Tool, Tools};
 use crate::{http, ports};
 
 /// From start to the first answer; on a busy machine.
-const START_DEADLINE: Duration = Duration::from_secs(60);
+const START_DEADLINE: Duration = Duration::from_mins(1);
 
 /// From one try to the next.
 const LOOK_EVERY: Duration = Duration::from_millis(50);

@@ -142,7 +142,10 @@ fn install_hook() {
             before(info);
             // A panic while the list is locked must not stand still here.
             if let Some(folders) = FOLDERS.try_lock() {
-                folders.iter().filter_map(Weak::upgrade).for_each(|folder| folder.keep_logs());
+                folders
+                    .iter()
+                    .filter_map(Weak::upgrade)
+                    .for_each(|folder| folder.keep_logs());
             }
         }));
     });

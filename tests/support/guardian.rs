@@ -210,7 +210,10 @@ impl Guarded {
     /// # Errors
     /// The process has ended.
     pub fn signal(&mut self, signal: Signal) -> Result<()> {
-        let words = self.words.as_mut().with_context(|| format!("{} has ended", self.name))?;
+        let words = self
+            .words
+            .as_mut()
+            .with_context(|| format!("{} has ended", self.name))?;
         writeln!(words, "{}", signal.word()).with_context(|| format!("{} has ended", self.name))
     }
 

@@ -1,5 +1,6 @@
 //! Central and any number of remotes with hub and agents running, to look around in and to walk through.
 
+mod by_hand;
 mod environment;
 
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use futures::future::try_join_all;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use crate::cluster::{Cluster, ClusterOptions, NODE};
 use crate::deploy::{self, NAMESPACE};
@@ -18,10 +20,13 @@ use crate::tools::{Tool, Tools};
 use crate::workload::{self, is_ready};
 
 /// From the Deployments to their Ready pods.
-const PODS_DEADLINE: Duration = Duration::from_secs(60);
+const PODS_DEADLINE: Duration = Duration::from_mins(1);
 
 /// From one look to the next.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Clusters that start at the same time; more only make each other wait.
+const STARTED_AT_ONCE: usize = 4;
 
 /// Remotes that one machine may be asked for; each is an API server of about 300 MB.
 pub const REMOTES_MAX: usize = 50;
@@ -61,10 +66,14 @@ impl Playground {
             bail!("{remotes} remotes: ask for 1 to {REMOTES_MAX}");
         }
         let tools = Tools::ready().await?;
-        say(&format!("starting etcd and {} API servers with controllers", remotes + 1));
+        say(&format!(
+            "starting etcd and {} API servers with controllers",
+            remotes + 1
+        ));
         let etcd = Etcd::start().await?;
         let clusters = (0..=remotes).map(|number| Cluster::start(options(number, &etcd)));
-        let mut clusters = try_join_all(clusters).await?.into_iter();
+        let started: Vec<Cluster> = stream::iter(clusters).buffered(STARTED_AT_ONCE).try_collect().await?;
+        let mut clusters = started.into_iter();
         let central = clusters.next().context("central is the first")?;
         let remote_clusters: Vec<Cluster> = clusters.collect();
         say("starting the control plane's Deployments on central");
@@ -119,6 +128,7 @@ impl Playground {
         if self.hub.pid().is_some() {
             self.hub.terminate().await?;
         }
+        by_hand::end(self.link.folder().path());
         Ok(())
     }
 }

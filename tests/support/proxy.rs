@@ -4,8 +4,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -24,8 +22,6 @@ pub enum Traffic {
     Hold,
     /// What the client sends arrives, no answer comes back.
     HoldAnswers,
-    /// The first connections since this was set go through, later ones stand and nothing moves on them.
-    PassFirst(usize),
 }
 
 /// Which way bytes go.
@@ -36,12 +32,11 @@ enum Direction {
 }
 
 impl Traffic {
-    fn passes(self, direction: Direction, number: usize) -> bool {
+    fn passes(self, direction: Direction) -> bool {
         match self {
             Self::Pass => true,
             Self::Refuse | Self::Hold => false,
             Self::HoldAnswers => direction == Direction::ToServer,
-            Self::PassFirst(count) => number <= count,
         }
     }
 }
@@ -59,8 +54,6 @@ struct Orders {
 pub struct Proxy {
     address: SocketAddr,
     orders: watch::Sender<Orders>,
-    accepted: Arc<AtomicUsize>,
-    open: Arc<AtomicUsize>,
     accepting: JoinHandle<()>,
 }
 
@@ -75,13 +68,9 @@ impl Proxy {
             traffic: Traffic::Pass,
             cuts: 0,
         });
-        let counters = Counters::default();
-        let (accepted, open) = (Arc::clone(&counters.accepted), Arc::clone(&counters.open));
         Ok(Self {
             address: listener.local_addr()?,
-            accepted,
-            open,
-            accepting: tokio::spawn(accept(listener, target, orders.subscribe(), counters)),
+            accepting: tokio::spawn(accept(listener, target, orders.subscribe())),
             orders,
         })
     }
@@ -94,7 +83,6 @@ impl Proxy {
 
     /// What becomes of traffic from now on, on old connections and new ones. [`Traffic::Refuse`] cuts the old ones.
     pub fn set(&self, traffic: Traffic) {
-        self.accepted.store(0, Ordering::SeqCst);
         self.orders.send_modify(|orders| {
             orders.traffic = traffic;
             orders.cuts += u64::from(traffic == Traffic::Refuse);
@@ -105,18 +93,6 @@ impl Proxy {
     pub fn cut(&self) {
         self.orders.send_modify(|orders| orders.cuts += 1);
     }
-
-    /// Connections accepted since the last [`Proxy::set`].
-    #[must_use]
-    pub fn accepted(&self) -> usize {
-        self.accepted.load(Ordering::SeqCst)
-    }
-
-    /// Connections that stand now.
-    #[must_use]
-    pub fn open(&self) -> usize {
-        self.open.load(Ordering::SeqCst)
-    }
 }
 
 impl Drop for Proxy {
@@ -125,46 +101,20 @@ impl Drop for Proxy {
     }
 }
 
-#[derive(Clone, Debug, Default)]
-struct Counters {
-    accepted: Arc<AtomicUsize>,
-    open: Arc<AtomicUsize>,
-}
-
-/// Counts one connection as open for as long as it lives, however it ends.
-struct Open(Arc<AtomicUsize>);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-async fn accept(listener: TcpListener, target: SocketAddr, orders: watch::Receiver<Orders>, counters: Counters) {
+async fn accept(listener: TcpListener, target: SocketAddr, orders: watch::Receiver<Orders>) {
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
         let Ok((client, _)) = listener.accept().await else {
             continue;
         };
-        let number = counters.accepted.fetch_add(1, Ordering::SeqCst) + 1;
-        let current = *orders.borrow();
-        if current.traffic == Traffic::Refuse {
-            continue;
+        if orders.borrow().traffic != Traffic::Refuse {
+            connections.spawn(connection(client, target, orders.clone()));
         }
-        counters.open.fetch_add(1, Ordering::SeqCst);
-        let open = Open(Arc::clone(&counters.open));
-        connections.spawn(connection(client, target, orders.clone(), number, open));
     }
 }
 
-async fn connection(
-    client: TcpStream,
-    target: SocketAddr,
-    orders: watch::Receiver<Orders>,
-    number: usize,
-    _open: Open,
-) {
+async fn connection(client: TcpStream, target: SocketAddr, orders: watch::Receiver<Orders>) {
     let cuts = orders.borrow().cuts;
     let mut cut = orders.clone();
     let relayed = async {
@@ -176,7 +126,6 @@ async fn connection(
         let gate = |direction| Gate {
             orders: orders.clone(),
             direction,
-            number,
         };
         // Half-closed is passed on; the connection ends when both halves have.
         tokio::try_join!(
@@ -186,24 +135,25 @@ async fn connection(
         io::Result::Ok(())
     };
     tokio::select! {
+        // What is held back on a connection that is cut never arrives, even if all may pass a moment later.
+        biased;
+        _ = cut.wait_for(|orders| orders.cuts > cuts) => {}
         // A broken connection breaks on both sides when this ends; there is nobody else to tell.
         _ = relayed => {}
-        _ = cut.wait_for(|orders| orders.cuts > cuts) => {}
     }
 }
 
 struct Gate {
     orders: watch::Receiver<Orders>,
     direction: Direction,
-    number: usize,
 }
 
 impl Gate {
     /// Waits until bytes of this connection and direction may move.
     async fn pass(&mut self) -> io::Result<()> {
-        let (direction, number) = (self.direction, self.number);
+        let direction = self.direction;
         self.orders
-            .wait_for(|orders| orders.traffic.passes(direction, number))
+            .wait_for(|orders| orders.traffic.passes(direction))
             .await
             .map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the proxy has ended"))?;
         Ok(())
@@ -281,20 +231,5 @@ mod tests {
         standing.read_u8().await.expect_err("cut");
         let mut coming = TcpStream::connect(proxy.address()).await.expect("taken by the kernel");
         coming.read_u8().await.expect_err("closed");
-    }
-
-    #[tokio::test]
-    async fn connections_after_the_first_stand_still() {
-        let (server, _heard) = echo().await;
-        let proxy = Proxy::start(server).await.expect("starts");
-        proxy.set(Traffic::PassFirst(1));
-        let mut first = TcpStream::connect(proxy.address()).await.expect("connects");
-        first.write_u8(1).await.expect("written");
-        assert_eq!(first.read_u8().await.expect("echoed"), 1);
-        let mut second = TcpStream::connect(proxy.address()).await.expect("connects");
-        second.write_u8(2).await.expect("written");
-        let answer = timeout(Duration::from_millis(20), second.read_u8()).await;
-        assert!(answer.is_err(), "{answer:?}");
-        assert_eq!((proxy.accepted(), proxy.open()), (2, 2));
     }
 }

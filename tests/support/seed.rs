@@ -29,7 +29,11 @@ impl Part {
     }
 }
 
-const MIXER_PORTS: &[(&str, u16)] = &[("grpc-mixer", 9091), ("grpc-mixer-mtls", 15004), ("http-monitoring", 9093)];
+const MIXER_PORTS: &[(&str, u16)] = &[
+    ("grpc-mixer", 9091),
+    ("grpc-mixer-mtls", 15004),
+    ("http-monitoring", 9093),
+];
 
 /// Pilot, policy, telemetry and jaeger, with the ports of the 1.0 line.
 pub const PARTS: [Part; 4] = [
@@ -71,7 +75,10 @@ pub const PARTS: [Part; 4] = [
 /// Deployments and Services of the control plane; every pod runs on `node`.
 #[must_use]
 pub fn control_plane(node: &str) -> Vec<Value> {
-    PARTS.iter().flat_map(|part| [deployment(part, node), service(part)]).collect()
+    PARTS
+        .iter()
+        .flat_map(|part| [deployment(part, node), service(part)])
+        .collect()
 }
 
 fn deployment(part: &Part, node: &str) -> Value {
@@ -80,7 +87,11 @@ fn deployment(part: &Part, node: &str) -> Value {
     for (name, value) in part.labels {
         labels[name] = json!(value);
     }
-    let ports: Vec<Value> = part.ports.iter().map(|(_, port)| json!({"containerPort": port})).collect();
+    let ports: Vec<Value> = part
+        .ports
+        .iter()
+        .map(|(_, port)| json!({"containerPort": port}))
+        .collect();
     json!({
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -101,7 +112,11 @@ fn deployment(part: &Part, node: &str) -> Value {
 }
 
 fn service(part: &Part) -> Value {
-    let ports: Vec<Value> = part.ports.iter().map(|(name, port)| json!({"name": name, "port": port})).collect();
+    let ports: Vec<Value> = part
+        .ports
+        .iter()
+        .map(|(name, port)| json!({"name": name, "port": port}))
+        .collect();
     json!({
         "apiVersion": "v1",
         "kind": "Service",

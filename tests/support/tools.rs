@@ -76,9 +76,8 @@ impl Tool {
         match self {
             Self::Etcd => 35,
             Self::ApiServer => 270,
-            Self::ControllerManager => 90,
+            Self::ControllerManager | Self::Kwok => 90,
             Self::Kubectl => 25,
-            Self::Kwok => 90,
             Self::Grpcurl => 30,
         }
     }
@@ -111,7 +110,9 @@ impl Tools {
     /// # Errors
     /// As [`Self::ensure`].
     pub async fn ready() -> Result<Self> {
-        tokio::task::spawn_blocking(Self::ensure).await.context("the tool builder panicked")?
+        tokio::task::spawn_blocking(Self::ensure)
+            .await
+            .context("the tool builder panicked")?
     }
 
     /// The program.
@@ -123,7 +124,11 @@ impl Tools {
 
 /// `$XDG_CACHE_HOME/remote-istio`, by default `~/.cache/remote-istio`.
 fn cache_folder() -> Result<PathBuf> {
-    let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let from = |name: &str| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     let base = from("XDG_CACHE_HOME").or_else(|| from("HOME").map(|home| home.join(".cache")));
     let base = base.context("neither XDG_CACHE_HOME nor HOME is set: set one, the tools are built there")?;
     Ok(base.join("remote-istio"))

@@ -65,7 +65,8 @@ impl NewPod {
     /// The text is no address.
     #[must_use]
     pub fn ip(mut self, address: &str) -> Self {
-        self.addresses.push(address.parse().expect("a test writes an address here"));
+        self.addresses
+            .push(address.parse().expect("a test writes an address here"));
         self
     }
 
@@ -95,8 +96,11 @@ impl NewPod {
     /// # Errors
     /// The API server refuses it.
     pub async fn create(self) -> Result<MadePod> {
-        let ports: Vec<Value> =
-            self.ports.iter().map(|(name, port)| json!({"name": name, "containerPort": port})).collect();
+        let ports: Vec<Value> = self
+            .ports
+            .iter()
+            .map(|(name, port)| json!({"name": name, "containerPort": port}))
+            .collect();
         let pod: Pod = serde_json::from_value(json!({
             "metadata": {
                 "name": self.name,
@@ -145,7 +149,10 @@ impl MadePod {
     /// The API server refuses it.
     pub async fn delete(&self) -> Result<()> {
         let parameters = DeleteParams::default().grace_period(0);
-        self.pods.delete(&self.name, &parameters).await.with_context(|| format!("deleting pod {}", self.name))?;
+        self.pods
+            .delete(&self.name, &parameters)
+            .await
+            .with_context(|| format!("deleting pod {}", self.name))?;
         Ok(())
     }
 
@@ -193,16 +200,22 @@ fn condition(ready: bool) -> Value {
 pub async fn pods(client: &Client, namespace: &str, selector: &str) -> Result<Vec<Pod>> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let listed = pods.list(&ListParams::default().labels(selector)).await;
-    Ok(listed.with_context(|| format!("listing pods {selector} in {namespace}"))?.items)
+    Ok(listed
+        .with_context(|| format!("listing pods {selector} in {namespace}"))?
+        .items)
 }
 
 /// Ready by condition, with an address, not being deleted.
 #[must_use]
 pub fn is_ready(pod: &Pod) -> bool {
     let status = pod.status.as_ref();
-    let ready = status.and_then(|status| status.conditions.as_ref()).is_some_and(|conditions| {
-        conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-    });
+    let ready = status
+        .and_then(|status| status.conditions.as_ref())
+        .is_some_and(|conditions| {
+            conditions
+                .iter()
+                .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        });
     ready && address(pod).is_some() && pod.meta().deletion_timestamp.is_none()
 }
 

@@ -42,7 +42,7 @@ fn write_kubeconfig(path: &Path) {
 }
 
 async fn refused(config: Config) -> StartError {
-    start(config).await.err().expect("refused")
+    start(config).await.expect_err("refused")
 }
 
 async fn fetch(address: SocketAddr, path: &str) -> String {

@@ -18,20 +18,24 @@ pub fn admit(settings: &Settings, key: &Key, object: &Object) -> Result<(), (Nac
     let refused = |detail: String| Err((NackReason::Policy, detail));
     let namespace = key.namespace();
     if KUBERNETES_NAMESPACES.contains(&namespace) {
-        return refused(format!("namespace {namespace} belongs to Kubernetes, nothing is written there"));
+        return refused(format!(
+            "namespace {namespace} belongs to Kubernetes, nothing is written there"
+        ));
     }
     if let Key::Injection { .. } = key
         && namespace == settings.namespace
     {
-        return refused(format!("namespace {namespace} is the agent's own and is never injected"));
+        return refused(format!(
+            "namespace {namespace} is the agent's own and is never injected"
+        ));
     }
     if !serves(settings, key) {
         return refused(format!(
             "namespace {namespace} is not among those the agent may write services into: add it to its flag --service-namespaces"
         ));
     }
-    let addresses = object.endpoints().into_iter().flat_map(|set| set.endpoints.keys());
-    match addresses.filter_map(|address| Some((address, misuse(*address)?))).next() {
+    let mut addresses = object.endpoints().into_iter().flat_map(|set| set.endpoints.keys());
+    match addresses.find_map(|address| Some((address, misuse(*address)?))) {
         Some((address, what)) => refused(format!("address {address} is {what}, traffic is never sent there")),
         None => Ok(()),
     }
@@ -76,7 +80,14 @@ mod tests {
 
     fn endpoints(address: &str) -> Object {
         let endpoints = BTreeMap::from([(address.parse().unwrap(), Endpoint::ready())]);
-        Object::new(1, None, Body::Endpoints(EndpointSet { endpoints, port_sets: vec![] }))
+        Object::new(
+            1,
+            None,
+            Body::Endpoints(EndpointSet {
+                endpoints,
+                port_sets: vec![],
+            }),
+        )
     }
 
     #[test]
@@ -92,7 +103,11 @@ mod tests {
     fn kubernetes_namespaces_are_refused_even_when_listed() {
         let mut settings = settings();
         settings.service_namespaces.insert("kube-system".to_owned());
-        for key in [Key::service("kube-system", "a"), Key::injection("kube-public"), Key::injection("kube-node-lease")] {
+        for key in [
+            Key::service("kube-system", "a"),
+            Key::injection("kube-public"),
+            Key::injection("kube-node-lease"),
+        ] {
             assert!(admit(&settings, &key, &service()).is_err(), "{key}");
         }
     }
@@ -108,7 +123,15 @@ mod tests {
     fn addresses_that_reach_the_node_itself_are_refused() {
         let key = Key::endpoints("istio-system", "a");
         for address in [
-            "127.0.0.1", "::1", "0.0.0.0", "::", "169.254.169.254", "fe80::1", "224.0.0.1", "ff02::1", "255.255.255.255",
+            "127.0.0.1",
+            "::1",
+            "0.0.0.0",
+            "::",
+            "169.254.169.254",
+            "fe80::1",
+            "224.0.0.1",
+            "ff02::1",
+            "255.255.255.255",
             "::ffff:127.0.0.1",
         ] {
             let refused = admit(&settings(), &key, &endpoints(address)).map_err(|(reason, _)| reason);

@@ -40,7 +40,8 @@ impl Engine {
         }
         // After a snapshot the hub has to be told anew what became of what it holds.
         let of_lane = self.states.iter().filter(|(key, _)| key.lane() == lane);
-        self.reports.extend(of_lane.filter_map(|(key, state)| Some((key.clone(), state.report.clone()?))));
+        self.reports
+            .extend(of_lane.filter_map(|(key, state)| Some((key.clone(), state.report.clone()?))));
         self.dirty.extend(open.iter().cloned());
         self.keeping.insert(lane, open);
         self.settle_lane(lane);
@@ -73,7 +74,9 @@ impl Engine {
     }
 
     fn let_go(&mut self, key: &Key, source: &str) -> bool {
-        let Some(state) = self.states.get_mut(key) else { return false };
+        let Some(state) = self.states.get_mut(key) else {
+            return false;
+        };
         if !state.remove(&self.settings, source, self.now) {
             return state.keeping;
         }
@@ -94,7 +97,11 @@ impl Engine {
     pub(super) fn refused(&mut self, key: &Key, detail: String) {
         if self.keeping.get(&key.lane()).is_some_and(|open| open.contains(key)) {
             self.session.refuse(key.lane(), key, detail);
-            *self.statistics.nacks.entry(remote_istio::lane::NackReason::Policy).or_default() += 1;
+            *self
+                .statistics
+                .nacks
+                .entry(remote_istio::lane::NackReason::Policy)
+                .or_default() += 1;
         }
         self.no_longer_open(key);
     }
@@ -131,9 +138,14 @@ impl Engine {
             Kind::Namespace => return self.namespace_changed(&name.name),
         };
         for key in keys {
-            let Some(state) = self.states.get_mut(&key) else { continue };
+            let Some(state) = self.states.get_mut(&key) else {
+                continue;
+            };
             if let Some(progress) = state.progress.get_mut(name)
-                && progress.fault.as_ref().is_none_or(|fault| fault.state == ApplyState::Foreign)
+                && progress
+                    .fault
+                    .as_ref()
+                    .is_none_or(|fault| fault.state == ApplyState::Foreign)
             {
                 progress.fault = None;
                 progress.retry_now();
@@ -143,7 +155,10 @@ impl Engine {
     }
 
     fn namespace_changed(&mut self, namespace: &str) {
-        let is_there = self.observed.namespace(namespace).is_some_and(|found| !found.terminating);
+        let is_there = self
+            .observed
+            .namespace(namespace)
+            .is_some_and(|found| !found.terminating);
         let name = names::namespace(namespace);
         for (key, state) in self.states.iter_mut().filter(|(key, _)| key.namespace() == namespace) {
             let waits = |fault: &Fault| match fault.state {
@@ -152,7 +167,11 @@ impl Engine {
                 _ => false,
             };
             let mut concerned = state.progress.contains_key(&name) || matches!(key, Key::Injection { .. });
-            for progress in state.progress.values_mut().filter(|progress| progress.fault.as_ref().is_some_and(waits)) {
+            for progress in state
+                .progress
+                .values_mut()
+                .filter(|progress| progress.fault.as_ref().is_some_and(waits))
+            {
                 progress.fault = None;
                 progress.retry_now();
                 concerned = true;

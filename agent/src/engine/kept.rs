@@ -78,20 +78,43 @@ impl Extra {
     /// What a slice cannot say of this endpoint, if anything.
     #[must_use]
     pub fn of(endpoint: &Endpoint) -> Option<Self> {
-        let extra = Self { network: endpoint.network.clone(), weight: endpoint.weight };
+        let extra = Self {
+            network: endpoint.network.clone(),
+            weight: endpoint.weight,
+        };
         (extra != Self::default()).then_some(extra)
     }
 }
 
 impl KeptPort {
     fn of(port: &Port) -> Self {
-        let Port { name, number, protocol, app_protocol } = port.clone();
-        Self { name, number, protocol: protocol.as_str().to_owned(), app_protocol }
+        let Port {
+            name,
+            number,
+            protocol,
+            app_protocol,
+        } = port.clone();
+        Self {
+            name,
+            number,
+            protocol: protocol.as_str().to_owned(),
+            app_protocol,
+        }
     }
 
     fn port(&self) -> Option<Port> {
-        let Self { name, number, protocol, app_protocol } = self.clone();
-        Some(Port { name, number, protocol: Protocol::parse(&protocol)?, app_protocol })
+        let Self {
+            name,
+            number,
+            protocol,
+            app_protocol,
+        } = self.clone();
+        Some(Port {
+            name,
+            number,
+            protocol: Protocol::parse(&protocol)?,
+            app_protocol,
+        })
     }
 }
 
@@ -105,7 +128,9 @@ pub fn write_port_sets(set: &EndpointSet) -> Option<Vec<Vec<KeptPort>>> {
 /// Reads them back.
 #[must_use]
 pub fn read_port_sets(kept: &[Vec<KeptPort>]) -> Option<Vec<Vec<Port>>> {
-    kept.iter().map(|ports| ports.iter().map(KeptPort::port).collect()).collect()
+    kept.iter()
+        .map(|ports| ports.iter().map(KeptPort::port).collect())
+        .collect()
 }
 
 /// This release's checksum over a whole set.

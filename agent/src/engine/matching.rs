@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{ConfigMap, EndpointPort, EndpointSubset, Endpoints, Service, ServicePort};
+use k8s_openapi::api::core::v1::{ConfigMap, EndpointSubset, Endpoints, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort as SlicePort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -27,7 +27,10 @@ fn metadata(wanted: &ObjectMeta, observed: &ObjectMeta) -> bool {
 }
 
 fn holds(wanted: Option<&BTreeMap<String, String>>, observed: Option<&BTreeMap<String, String>>) -> bool {
-    wanted.into_iter().flatten().all(|(name, value)| observed.and_then(|observed| observed.get(name)) == Some(value))
+    wanted
+        .into_iter()
+        .flatten()
+        .all(|(name, value)| observed.and_then(|observed| observed.get(name)) == Some(value))
 }
 
 fn list<T>(list: Option<&Vec<T>>) -> &[T] {
@@ -35,7 +38,11 @@ fn list<T>(list: Option<&Vec<T>>) -> &[T] {
 }
 
 fn same<T>(wanted: &[T], observed: &[T], alike: impl Fn(&T, &T) -> bool) -> bool {
-    wanted.len() == observed.len() && wanted.iter().zip(observed).all(|(wanted, observed)| alike(wanted, observed))
+    wanted.len() == observed.len()
+        && wanted
+            .iter()
+            .zip(observed)
+            .all(|(wanted, observed)| alike(wanted, observed))
 }
 
 /// Absent and empty are the same to the API server.
@@ -63,12 +70,18 @@ fn slice(wanted: &EndpointSlice, observed: &EndpointSlice) -> bool {
     };
     metadata(&wanted.metadata, &observed.metadata)
         && wanted.address_type == observed.address_type
-        && same(list(wanted.endpoints.as_ref()), list(observed.endpoints.as_ref()), endpoint)
+        && same(
+            list(wanted.endpoints.as_ref()),
+            list(observed.endpoints.as_ref()),
+            endpoint,
+        )
         && same(list(wanted.ports.as_ref()), list(observed.ports.as_ref()), port)
 }
 
 fn service(wanted: &Service, observed: &Service) -> bool {
-    let (Some(wanted_spec), Some(observed_spec)) = (&wanted.spec, &observed.spec) else { return false };
+    let (Some(wanted_spec), Some(observed_spec)) = (&wanted.spec, &observed.spec) else {
+        return false;
+    };
     let port = |wanted: &ServicePort, observed: &ServicePort| {
         text(wanted.name.as_ref()) == text(observed.name.as_ref())
             && wanted.port == observed.port
@@ -78,13 +91,19 @@ fn service(wanted: &Service, observed: &Service) -> bool {
     metadata(&wanted.metadata, &observed.metadata)
         && wanted_spec.cluster_ip == observed_spec.cluster_ip
         && observed_spec.selector.as_ref().is_none_or(BTreeMap::is_empty)
-        && same(list(wanted_spec.ports.as_ref()), list(observed_spec.ports.as_ref()), port)
+        && same(
+            list(wanted_spec.ports.as_ref()),
+            list(observed_spec.ports.as_ref()),
+            port,
+        )
 }
 
 fn endpoints(wanted: &Endpoints, observed: &Endpoints) -> bool {
     let annotation = |endpoints: &Endpoints| {
         let annotations = endpoints.metadata.annotations.as_ref();
-        annotations.and_then(|annotations| annotations.get(super::names::OVER_CAPACITY)).cloned()
+        annotations
+            .and_then(|annotations| annotations.get(super::names::OVER_CAPACITY))
+            .cloned()
     };
     metadata(&wanted.metadata, &observed.metadata)
         && annotation(wanted) == annotation(observed)
@@ -101,7 +120,11 @@ fn pairs(endpoints: &Endpoints) -> BTreeSet<Pair<'_>> {
 
 fn subset_pairs(subset: &EndpointSubset) -> Vec<Pair<'_>> {
     let ready = subset.addresses.iter().flatten().map(|address| (address, true));
-    let not_ready = subset.not_ready_addresses.iter().flatten().map(|address| (address, false));
+    let not_ready = subset
+        .not_ready_addresses
+        .iter()
+        .flatten()
+        .map(|address| (address, false));
     let addresses: Vec<_> = ready.chain(not_ready).collect();
     let mut pairs = Vec::new();
     for port in subset.ports.iter().flatten() {

@@ -35,7 +35,9 @@ const OWNER_READABLE: usize = 40;
 
 /// First `digits` hexadecimal digits of a hash over `texts`.
 fn short_hash(kind: &str, texts: &[&str], digits: usize) -> String {
-    let canonical = texts.iter().fold(Canonical::new(kind), |canonical, text| canonical.text(text));
+    let canonical = texts
+        .iter()
+        .fold(Canonical::new(kind), |canonical, text| canonical.text(text));
     let mut hash = canonical.version().to_string();
     hash.truncate(digits);
     hash
@@ -46,20 +48,30 @@ fn short_hash(kind: &str, texts: &[&str], digits: usize) -> String {
 pub fn owner(settings: &Settings) -> String {
     let remote = settings.remote.as_str();
     let readable = &remote[..remote.len().min(OWNER_READABLE)];
-    format!("{readable}.{}", short_hash("owner", &[&settings.trust_domain, remote], 16))
+    format!(
+        "{readable}.{}",
+        short_hash("owner", &[&settings.trust_domain, remote], 16)
+    )
 }
 
 /// The labels that every object of this agent carries.
 #[must_use]
 pub fn owner_labels(settings: &Settings) -> BTreeMap<String, String> {
-    BTreeMap::from([(MANAGED_BY.to_owned(), AGENT.to_owned()), (OWNER.to_owned(), owner(settings))])
+    BTreeMap::from([
+        (MANAGED_BY.to_owned(), AGENT.to_owned()),
+        (OWNER.to_owned(), owner(settings)),
+    ])
 }
 
 /// Whether an object carries the labels of this agent.
 #[must_use]
 pub fn carries_owner(metadata: &ObjectMeta, owner: &str) -> bool {
     let has = |label: &str, value: &str| {
-        metadata.labels.as_ref().and_then(|labels| labels.get(label)).is_some_and(|found| found == value)
+        metadata
+            .labels
+            .as_ref()
+            .and_then(|labels| labels.get(label))
+            .is_some_and(|found| found == value)
     };
     has(MANAGED_BY, AGENT) && has(OWNER, owner)
 }
@@ -69,7 +81,11 @@ pub fn carries_owner(metadata: &ObjectMeta, owner: &str) -> bool {
 pub fn record(settings: &Settings, key: &Key) -> ObjectName {
     let hash = short_hash("record", &[&owner(settings), &key.to_string()], 24);
     let name = format!("remote-istio-{}-{hash}", key.kind());
-    ObjectName { kind: Kind::ConfigMap, namespace: settings.namespace.clone(), name }
+    ObjectName {
+        kind: Kind::ConfigMap,
+        namespace: settings.namespace.clone(),
+        name,
+    }
 }
 
 /// What all slices of a service and address family have before their ordinal. The hash keeps long names with a common
@@ -87,13 +103,21 @@ pub fn slice_prefix(key: &Key, ipv6: bool) -> String {
 /// Names of the objects of a service that bear its own name.
 #[must_use]
 pub fn of_service(kind: Kind, key: &Key) -> ObjectName {
-    ObjectName { kind, namespace: key.namespace().to_owned(), name: key.name().unwrap_or_default().to_owned() }
+    ObjectName {
+        kind,
+        namespace: key.namespace().to_owned(),
+        name: key.name().unwrap_or_default().to_owned(),
+    }
 }
 
 /// The name of a namespace.
 #[must_use]
 pub fn namespace(name: &str) -> ObjectName {
-    ObjectName { kind: Kind::Namespace, namespace: String::new(), name: name.to_owned() }
+    ObjectName {
+        kind: Kind::Namespace,
+        namespace: String::new(),
+        name: name.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -123,9 +147,15 @@ mod tests {
         let ours = settings();
         let mut theirs = settings();
         theirs.trust_domain = "other.example".to_owned();
-        let metadata = ObjectMeta { labels: Some(owner_labels(&theirs)), ..ObjectMeta::default() };
+        let metadata = ObjectMeta {
+            labels: Some(owner_labels(&theirs)),
+            ..ObjectMeta::default()
+        };
         assert!(carries_owner(&metadata, &owner(&theirs)));
         assert!(!carries_owner(&metadata, &owner(&ours)));
-        assert_ne!(record(&ours, &Key::injection("a")), record(&theirs, &Key::injection("a")));
+        assert_ne!(
+            record(&ours, &Key::injection("a")),
+            record(&theirs, &Key::injection("a"))
+        );
     }
 }

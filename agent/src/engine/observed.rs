@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{Kind, NamespaceLabels, ObjectName, Resource, names};
@@ -25,7 +27,11 @@ impl Resource {
             Self::ConfigMap(object) => (Kind::ConfigMap, &object.metadata),
         };
         let namespace = metadata.namespace.clone().unwrap_or_default();
-        ObjectName { kind, namespace, name: metadata.name.clone().unwrap_or_default() }
+        ObjectName {
+            kind,
+            namespace,
+            name: metadata.name.clone().unwrap_or_default(),
+        }
     }
 
     /// Its metadata; a namespace has none here.
@@ -55,7 +61,10 @@ impl Resource {
     pub fn uid(&self) -> &str {
         match self {
             Self::Namespace(namespace) => &namespace.uid,
-            _ => self.metadata().and_then(|metadata| metadata.uid.as_deref()).unwrap_or_default(),
+            _ => self
+                .metadata()
+                .and_then(|metadata| metadata.uid.as_deref())
+                .unwrap_or_default(),
         }
     }
 
@@ -85,10 +94,10 @@ impl Resource {
         };
         match self {
             Self::Namespace(_) => {}
-            Self::Service(object) => **object = Default::default(),
-            Self::EndpointSlice(object) => **object = Default::default(),
-            Self::Endpoints(object) => **object = Default::default(),
-            Self::ConfigMap(object) => **object = Default::default(),
+            Self::Service(object) => **object = Service::default(),
+            Self::EndpointSlice(object) => **object = EndpointSlice::default(),
+            Self::Endpoints(object) => **object = Endpoints::default(),
+            Self::ConfigMap(object) => **object = ConfigMap::default(),
         }
         if let Some(metadata) = self.metadata_mut() {
             *metadata = kept;
@@ -100,15 +109,20 @@ impl Observed {
     /// Nothing observed yet, by this owner.
     #[must_use]
     pub fn new(owner: String) -> Self {
-        Self { objects: BTreeMap::new(), owner }
+        Self {
+            objects: BTreeMap::new(),
+            owner,
+        }
     }
 
     /// Takes note of an object, unless something newer is known of it: an echo of an older write is no news.
     /// Says whether it was news.
     pub fn put(&mut self, mut resource: Resource) -> bool {
         let name = resource.name();
-        if let (Some(known), Some(new)) = (self.objects.get(&name).and_then(Resource::revision), resource.revision())
-            && new < known
+        if let (Some(known), Some(new)) = (
+            self.objects.get(&name).and_then(Resource::revision),
+            resource.revision(),
+        ) && new < known
         {
             return false;
         }
@@ -139,7 +153,9 @@ impl Observed {
     /// Whether an object carries this agent's labels.
     #[must_use]
     pub fn is_owned(&self, resource: &Resource) -> bool {
-        resource.metadata().is_some_and(|metadata| names::carries_owner(metadata, &self.owner))
+        resource
+            .metadata()
+            .is_some_and(|metadata| names::carries_owner(metadata, &self.owner))
     }
 
     /// A namespace, if it is there.

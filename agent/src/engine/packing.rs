@@ -37,7 +37,10 @@ pub struct Packing {
 #[must_use]
 pub fn pack(key: &Key, previous: &[Packed], set: &EndpointSet) -> Packing {
     let mut slices: Vec<Packed> = previous.iter().filter_map(|slice| retained(slice, set)).collect();
-    let mut placed: BTreeSet<IpAddr> = slices.iter().flat_map(|slice| slice.endpoints.keys().copied()).collect();
+    let mut placed: BTreeSet<IpAddr> = slices
+        .iter()
+        .flat_map(|slice| slice.endpoints.keys().copied())
+        .collect();
     for (address, endpoint) in &set.endpoints {
         if placed.insert(*address) {
             place(key, previous, &mut slices, set, *address, endpoint);
@@ -59,16 +62,40 @@ fn ports_of(set: &EndpointSet, index: u32) -> Vec<Port> {
 fn retained(slice: &Packed, set: &EndpointSet) -> Option<Packed> {
     // The hub may number its port sets anew: what counts is the ports themselves.
     let same_ports = set.port_sets.iter().position(|ports| *ports == slice.ports);
-    let port_set = same_ports.and_then(|index| u32::try_from(index).ok()).or(Some(slice.port_set))?;
+    let port_set = same_ports
+        .and_then(|index| u32::try_from(index).ok())
+        .or(Some(slice.port_set))?;
     if !set.has_port_set(port_set) {
         return None;
     }
-    let stays = |address: &IpAddr| set.endpoints.get_key_value(address).filter(|(_, next)| next.port_set == port_set);
-    let endpoints = slice.endpoints.keys().filter_map(stays).map(|(address, next)| (*address, next.clone())).collect();
-    Some(Packed { name: slice.name.clone(), ipv6: slice.ipv6, port_set, ports: ports_of(set, port_set), endpoints })
+    let stays = |address: &IpAddr| {
+        set.endpoints
+            .get_key_value(address)
+            .filter(|(_, next)| next.port_set == port_set)
+    };
+    let endpoints = slice
+        .endpoints
+        .keys()
+        .filter_map(stays)
+        .map(|(address, next)| (*address, next.clone()))
+        .collect();
+    Some(Packed {
+        name: slice.name.clone(),
+        ipv6: slice.ipv6,
+        port_set,
+        ports: ports_of(set, port_set),
+        endpoints,
+    })
 }
 
-fn place(key: &Key, previous: &[Packed], slices: &mut Vec<Packed>, set: &EndpointSet, address: IpAddr, endpoint: &Endpoint) {
+fn place(
+    key: &Key,
+    previous: &[Packed],
+    slices: &mut Vec<Packed>,
+    set: &EndpointSet,
+    address: IpAddr,
+    endpoint: &Endpoint,
+) {
     let fits = |slice: &&mut Packed| {
         slice.ipv6 == address.is_ipv6()
             && slice.port_set == endpoint.port_set
@@ -86,9 +113,17 @@ fn place(key: &Key, previous: &[Packed], slices: &mut Vec<Packed>, set: &Endpoin
 fn fresh(key: &Key, previous: &[Packed], slices: &[Packed], set: &EndpointSet, ipv6: bool, port_set: u32) -> Packed {
     let prefix = names::slice_prefix(key, ipv6);
     let taken: BTreeSet<&str> = previous.iter().chain(slices).map(|slice| slice.name.as_str()).collect();
-    let name = (0..).map(|ordinal| format!("{prefix}{ordinal}")).find(|name| !taken.contains(name.as_str()));
+    let name = (0..=taken.len())
+        .map(|ordinal| format!("{prefix}{ordinal}"))
+        .find(|name| !taken.contains(name.as_str()));
     let name = name.expect("more ordinals than slices");
-    Packed { name, ipv6, port_set, ports: ports_of(set, port_set), endpoints: BTreeMap::new() }
+    Packed {
+        name,
+        ipv6,
+        port_set,
+        ports: ports_of(set, port_set),
+        endpoints: BTreeMap::new(),
+    }
 }
 
 /// Drops the empty ones; of an empty set one stays, since a slice is what keeps it.

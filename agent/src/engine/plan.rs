@@ -5,6 +5,7 @@
 
 mod injection;
 mod record;
+mod removal;
 
 use rand::rngs::StdRng;
 use remote_istio::model::{Applied, ApplyState, Key, Lane};
@@ -80,18 +81,28 @@ impl Planner<'_> {
     }
 
     /// Kept from a time when the namespace was served: it is not watched, so nothing can be done well.
-    fn not_served(&self, state: &State) -> Step {
+    fn not_served(&mut self, state: &mut State) -> Step {
+        let mut step = Step {
+            kept: self.recorded(state),
+            ..Step::default()
+        };
+        if state.keeping && !step.kept {
+            self.write_record(state, &mut step);
+        }
         let detail = format!(
             "namespace {} is no longer among the agent's --service-namespaces: what stands there is left as it is",
             state.key.namespace()
         );
-        let report = Some(applied(state, Fault::new(ApplyState::Forbidden, detail), 0));
-        Step { kept: self.recorded(state), report, ..Step::default() }
+        step.report = Some(applied(state, Fault::new(ApplyState::Forbidden, detail), 0));
+        step
     }
 
     /// Endpoints: the written slices are what is kept.
     fn endpoints(&mut self, state: &mut State) -> Step {
-        let mut step = Step { kept: self.recorded(state), ..Step::default() };
+        let mut step = Step {
+            kept: self.recorded(state),
+            ..Step::default()
+        };
         let slices = state.slices.len();
         let stranger = self.foreign_service(&state.key);
         if stranger.is_none() {
@@ -117,7 +128,10 @@ impl Planner<'_> {
 
     /// Config: the record is what is kept, and nothing is applied before.
     fn config(&mut self, state: &mut State) -> Step {
-        let mut step = Step { kept: self.recorded(state), ..Step::default() };
+        let mut step = Step {
+            kept: self.recorded(state),
+            ..Step::default()
+        };
         if state.keeping && !step.kept {
             self.write_record(state, &mut step);
             step.report = self.record_fault(state).map(|fault| applied(state, fault, 0));
@@ -141,14 +155,19 @@ impl Planner<'_> {
             return step;
         }
         self.refresh_record(state, &mut step);
-        let settled = state.wanted.iter().all(|(name, _)| state.progress.get(name).is_some_and(|of| of.settled));
+        let settled = state
+            .wanted
+            .iter()
+            .all(|(name, _)| state.progress.get(name).is_some_and(|of| of.settled));
         // Without a record nothing can be announced, so nothing new be made.
         let fault = fault.or_else(|| self.record_fault(state).filter(|_| !settled));
         step.report = match fault {
             Some(fault) => Some(applied(state, fault, self.standing(state))),
-            None if settled && (step.kept || !state.keeping) => {
-                Some(applied(state, Fault::new(ApplyState::Applied, ""), self.standing(state)))
-            }
+            None if settled && (step.kept || !state.keeping) => Some(applied(
+                state,
+                Fault::new(ApplyState::Applied, ""),
+                self.standing(state),
+            )),
             None => None,
         };
         step
@@ -195,8 +214,11 @@ impl Planner<'_> {
             return Need::Waits;
         }
         if !self.owns(state, &name, found) {
-            state.inventory.insert(name, None);
-            return Need::Announcement;
+            // Ours by its labels, though not by its UID: somebody restored it from a copy.
+            state.inventory.insert(name.clone(), None);
+            if !self.announced(state, &name) {
+                return Need::Announcement;
+            }
         }
         state.inventory.insert(name.clone(), Some(found.uid().to_owned()));
         if matching::matches(&wanted, found) {
@@ -214,17 +236,18 @@ impl Planner<'_> {
             return Need::Waits;
         }
         if state.progress(&name).replacement == Replacement::Due {
-            return Need::Write(Write::Delete { object: name, uid: found.uid().to_owned() });
+            return Need::Write(Write::Delete {
+                object: name,
+                uid: found.uid().to_owned(),
+            });
         }
         Need::Write(Write::Apply(Resource::clone(&wanted).with_uid(found.uid())))
     }
 
     fn need_creation(&mut self, state: &mut State, name: &ObjectName, wanted: &Resource, step: &mut Step) -> Need {
-        if state.inventory.get(name) != Some(&None) || !self.announced(state, name) {
-            state.inventory.insert(name.clone(), None);
-            if state.progress(name).blocked(self.now).is_none() {
-                return Need::Announcement;
-            }
+        state.inventory.insert(name.clone(), None);
+        if !self.announced(state, name) && state.progress(name).blocked(self.now).is_none() {
+            return Need::Announcement;
         }
         if !self.may_write(state, name, step) {
             return Need::Waits;
@@ -260,77 +283,6 @@ impl Planner<'_> {
         true
     }
 
-    /// Deletes what is in the inventory and not wanted, one at a time; drops what is gone or was never ours.
-    fn leftovers(&mut self, state: &mut State, step: &mut Step) {
-        let observed = self.observed;
-        for name in state.leftovers() {
-            match observed.get(&name) {
-                Some(found) if self.owns(state, &name, found) => {
-                    if is_terminating(found) {
-                        continue;
-                    }
-                    let uid = found.uid().to_owned();
-                    if let Some(at) = state.progress(&name).blocked(self.now) {
-                        step.wake_at(at);
-                    } else {
-                        step.write = Some((name.clone(), Write::Delete { object: name, uid }));
-                        return;
-                    }
-                }
-                None if state.progress(&name).uncertain_until.is_some_and(|until| until > self.now) => {
-                    if let Some(until) = state.progress(&name).uncertain_until {
-                        step.wake_at(until);
-                    }
-                }
-                _ => {
-                    state.inventory.remove(&name);
-                    state.progress.remove(&name);
-                }
-            }
-        }
-    }
-
-    /// Removal: the record says so first, then the objects go, then the record.
-    fn remove(&mut self, state: &mut State) -> Step {
-        let mut step = Step { kept: self.recorded(state), ..Step::default() };
-        let record = names::record(self.settings, &state.key);
-        let nothing_to_undo = state.inventory.is_empty() && !matches!(state.key, Key::Injection { .. });
-        if self.observed.get(&record).is_none() && nothing_to_undo {
-            return Step { kept: true, gone: true, ..step };
-        }
-        if state.keeping && !step.kept {
-            self.write_record(state, &mut step);
-        } else {
-            self.undo(state, &record, &mut step);
-        }
-        let fault = self.fault(state).or_else(|| self.record_fault(state));
-        step.report = fault.map(|fault| Applied { version: None, ..applied(state, fault, 0) });
-        step
-    }
-
-    fn undo(&mut self, state: &mut State, record: &ObjectName, step: &mut Step) {
-        if let Key::Injection { namespace } = &state.key {
-            let namespace = namespace.clone();
-            self.give_up_labels(state, &namespace, step);
-        } else {
-            self.leftovers(state, step);
-        }
-        let undone = state.inventory.is_empty() && step.write.is_none() && step.wake.is_none();
-        if !undone {
-            return;
-        }
-        match self.observed.get(record).filter(|found| self.observed.is_owned(found)) {
-            None => step.gone = true,
-            Some(found) => match state.progress(record).blocked(self.now) {
-                Some(at) => step.wake_at(at),
-                None => {
-                    let delete = Write::Delete { object: record.clone(), uid: found.uid().to_owned() };
-                    step.write = Some((record.clone(), delete));
-                }
-            },
-        }
-    }
-
     /// What stands in the way of the key's objects, the first of them.
     fn fault(&self, state: &State) -> Option<Fault> {
         let record = names::record(self.settings, &state.key);
@@ -340,7 +292,10 @@ impl Planner<'_> {
         let first = faults.min_by_key(|fault| !fault.lasts());
         first.or_else(|| {
             let contended = objects.clone().find(|(_, progress)| progress.contended())?;
-            let detail = format!("somebody keeps changing {}: it is restored more slowly", describe(contended.0));
+            let detail = format!(
+                "somebody keeps changing {}: it is restored more slowly",
+                describe(contended.0)
+            );
             Some(Fault::new(ApplyState::Contended, detail))
         })
     }
@@ -348,7 +303,8 @@ impl Planner<'_> {
     /// How many of the set's addresses stand in the remote.
     fn standing(&self, state: &State) -> u32 {
         let slices = state.wanted.iter().take(state.slices.len());
-        let owned = slices.filter_map(|(name, _)| self.observed.get(name).filter(|found| self.observed.is_owned(found)));
+        let owned =
+            slices.filter_map(|(name, _)| self.observed.get(name).filter(|found| self.observed.is_owned(found)));
         let count: usize = owned
             .map(|found| match found {
                 Resource::EndpointSlice(slice) => slice.endpoints.as_ref().map_or(0, Vec::len),
@@ -361,11 +317,18 @@ impl Planner<'_> {
 
 fn applied(state: &State, fault: Fault, addresses: u32) -> Applied {
     let version = (!state.removed).then_some(state.object.version);
-    Applied { version, state: fault.state, detail: fault.detail, addresses }
+    Applied {
+        version,
+        state: fault.state,
+        detail: fault.detail,
+        addresses,
+    }
 }
 
 fn is_terminating(resource: &Resource) -> bool {
-    resource.metadata().is_some_and(|metadata| metadata.deletion_timestamp.is_some())
+    resource
+        .metadata()
+        .is_some_and(|metadata| metadata.deletion_timestamp.is_some())
 }
 
 /// An object in words.

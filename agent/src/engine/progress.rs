@@ -41,7 +41,10 @@ impl Fault {
     /// A fault in these words.
     #[must_use]
     pub fn new(state: ApplyState, detail: impl Into<String>) -> Self {
-        Self { state, detail: detail.into() }
+        Self {
+            state,
+            detail: detail.into(),
+        }
     }
 
     /// Whether waiting alone is unlikely to help soon.
@@ -97,7 +100,11 @@ impl Progress {
         self.attempts = 0;
         self.replacement = Replacement::None;
         self.uncertain_until = None;
-        self.forget_repairs(now);
+        if self.quiet_at().is_some_and(|quiet| quiet <= now) {
+            self.repairs.clear();
+            self.slowed = 0;
+            self.slow_until = None;
+        }
     }
 
     /// A write was answered well.
@@ -105,7 +112,11 @@ impl Progress {
         self.retry_at = None;
         self.attempts = 0;
         self.uncertain_until = None;
-        if self.fault.as_ref().is_some_and(|fault| fault.state == ApplyState::Unavailable) {
+        if self
+            .fault
+            .as_ref()
+            .is_some_and(|fault| fault.state == ApplyState::Unavailable)
+        {
             self.fault = None;
         }
     }
@@ -115,7 +126,11 @@ impl Progress {
         self.settled = false;
         self.replacement = Replacement::None;
         // A refusal was of the old content.
-        if self.fault.as_ref().is_some_and(|fault| fault.state == ApplyState::Rejected) {
+        if self
+            .fault
+            .as_ref()
+            .is_some_and(|fault| fault.state == ApplyState::Rejected)
+        {
             self.retry_at = None;
             self.attempts = 0;
         }
@@ -142,6 +157,7 @@ impl Progress {
             self.slow_until = Some(until);
             return Err(until);
         }
+        self.settled = false;
         self.repairs.push_back(now);
         if self.repairs.len() > REPAIRS_AT_ONCE {
             self.repairs.pop_front();
@@ -149,14 +165,9 @@ impl Progress {
         Ok(())
     }
 
+    /// Repairs of a contended object count until it has been quiet for long enough.
     fn forget_repairs(&mut self, now: u64) {
         let old = |at: &u64| now.saturating_sub(*at) >= REPAIR_WINDOW;
-        let waits = self.slow_until.is_some_and(|until| until > now);
-        if self.contended() && !waits && self.repairs.back().is_some_and(old) {
-            self.repairs.clear();
-            self.slowed = 0;
-            self.slow_until = None;
-        }
         while !self.contended() && self.repairs.front().is_some_and(old) {
             self.repairs.pop_front();
         }
@@ -185,17 +196,25 @@ impl Progress {
             Failure::AlreadyExists => (Some(foreign(what)), jittered(PERSON_PAUSE, random)),
             Failure::NotFound => (None, 0),
             Failure::Conflict(_) => (None, pause(CONFLICT_PAUSE, attempts, random)),
-            Failure::NamespaceMissing(message) => {
-                (Some(Fault::new(ApplyState::NamespaceMissing, message)), jittered(PERSON_PAUSE, random))
-            }
+            Failure::NamespaceMissing(message) => (
+                Some(Fault::new(ApplyState::NamespaceMissing, message)),
+                jittered(PERSON_PAUSE, random),
+            ),
             Failure::Forbidden(message) => {
                 let detail = format!("{message}; give the agent's role this right");
-                (Some(Fault::new(ApplyState::Forbidden, detail)), jittered(PERSON_PAUSE, random))
+                (
+                    Some(Fault::new(ApplyState::Forbidden, detail)),
+                    jittered(PERSON_PAUSE, random),
+                )
             }
-            Failure::Rejected(message) => {
-                (Some(Fault::new(ApplyState::Rejected, message)), pause(REJECTED_PAUSE, attempts, random))
-            }
-            Failure::Unavailable { message, retry_after_milliseconds } => {
+            Failure::Rejected(message) => (
+                Some(Fault::new(ApplyState::Rejected, message)),
+                pause(REJECTED_PAUSE, attempts, random),
+            ),
+            Failure::Unavailable {
+                message,
+                retry_after_milliseconds,
+            } => {
                 self.uncertain_until = Some(now + UNCERTAIN);
                 let asked = retry_after_milliseconds.unwrap_or_default().saturating_mul(MILLISECOND);
                 let wait = pause(UNAVAILABLE_PAUSE, attempts, random).max(asked.min(REJECTED_PAUSE.1));
@@ -219,7 +238,8 @@ impl Progress {
 /// Another object has the name.
 #[must_use]
 pub fn foreign(what: &str) -> Fault {
-    let detail = format!("{what} exists and is not this agent's: it is left alone. Delete it and the agent creates its own");
+    let detail =
+        format!("{what} exists and is not this agent's: it is left alone. Delete it and the agent creates its own");
     Fault::new(ApplyState::Foreign, detail)
 }
 
@@ -288,7 +308,10 @@ mod tests {
     #[test]
     fn retry_after_of_the_api_server_is_honoured() {
         let (mut progress, mut random) = (Progress::default(), random());
-        let failure = Failure::Unavailable { message: "busy".to_owned(), retry_after_milliseconds: Some(7_000) };
+        let failure = Failure::Unavailable {
+            message: "busy".to_owned(),
+            retry_after_milliseconds: Some(7_000),
+        };
         progress.failed(&failure, "x", 0, &mut random);
         assert_eq!(progress.blocked(0), Some(7 * SECOND));
         assert!(!progress.fault.unwrap().lasts());
@@ -297,7 +320,10 @@ mod tests {
     #[test]
     fn unanswered_writes_are_tried_again_later_and_later_up_to_half_a_minute() {
         let (mut progress, mut random, mut now) = (Progress::default(), random(), 0);
-        let failure = Failure::Unavailable { message: String::new(), retry_after_milliseconds: None };
+        let failure = Failure::Unavailable {
+            message: String::new(),
+            retry_after_milliseconds: None,
+        };
         let mut pauses = vec![];
         for _ in 0..12 {
             progress.failed(&failure, "x", now, &mut random);
@@ -306,6 +332,9 @@ mod tests {
             now = next;
         }
         assert!(pauses[0] <= 200 * MILLISECOND, "{pauses:?}");
-        assert!(pauses[11] >= 15 * SECOND && pauses.iter().all(|pause| *pause <= 30 * SECOND), "{pauses:?}");
+        assert!(
+            pauses[11] >= 15 * SECOND && pauses.iter().all(|pause| *pause <= 30 * SECOND),
+            "{pauses:?}"
+        );
     }
 }

@@ -63,8 +63,11 @@ struct Entry {
 const ACCEPTED: &str = "accepted";
 const REMOVED: &str = "removed";
 /// Kinds that an inventory can hold.
-const KINDS: [(Kind, &str); 3] =
-    [(Kind::Service, "Service"), (Kind::EndpointSlice, "EndpointSlice"), (Kind::Endpoints, "Endpoints")];
+const KINDS: [(Kind, &str); 3] = [
+    (Kind::Service, "Service"),
+    (Kind::EndpointSlice, "EndpointSlice"),
+    (Kind::Endpoints, "Endpoints"),
+];
 
 impl Record {
     /// The record as it is written. The same fields every time: one that is left out might stay.
@@ -88,7 +91,11 @@ impl Record {
                 labels: Some(names::owner_labels(settings)),
                 ..ObjectMeta::default()
             },
-            data: Some(data.into_iter().map(|(field, value)| (field.to_owned(), value)).collect()),
+            data: Some(
+                data.into_iter()
+                    .map(|(field, value)| (field.to_owned(), value))
+                    .collect(),
+            ),
             binary_data: Some(BTreeMap::from([("object".to_owned(), ByteString(object))])),
             immutable: None,
         }
@@ -100,7 +107,11 @@ impl Record {
     /// It is not as this or a compatible release writes them.
     pub fn read(settings: &Settings, map: &ConfigMap) -> Result<Self, RecordError> {
         let field = |name: &'static str| {
-            map.data.as_ref().and_then(|data| data.get(name)).cloned().ok_or(RecordError::Field(name))
+            map.data
+                .as_ref()
+                .and_then(|data| data.get(name))
+                .cloned()
+                .ok_or(RecordError::Field(name))
         };
         let key: Key = field("key")?.parse().map_err(|_| RecordError::Field("key"))?;
         if map.metadata.name.as_deref() != Some(names::record(settings, &key).name.as_str()) {
@@ -117,12 +128,24 @@ impl Record {
         }
         let sequence = field("sequence")?.parse().map_err(|_| RecordError::Field("sequence"))?;
         let inventory = read_inventory(&field("inventory")?).ok_or(RecordError::Field("inventory"))?;
-        Ok(Self { key, object, removed, source: field("source")?, release: field("release")?, sequence, inventory })
+        Ok(Self {
+            key,
+            object,
+            removed,
+            source: field("source")?,
+            release: field("release")?,
+            sequence,
+            inventory,
+        })
     }
 }
 
 fn read_object(map: &ConfigMap, key: &Key) -> Result<Arc<Object>, RecordError> {
-    let bytes = map.binary_data.as_ref().and_then(|data| data.get("object")).ok_or(RecordError::Field("object"))?;
+    let bytes = map
+        .binary_data
+        .as_ref()
+        .and_then(|data| data.get("object"))
+        .ok_or(RecordError::Field("object"))?;
     let upsert = v1::Upsert::decode(bytes.0.as_slice()).map_err(|error| RecordError::Object(error.to_string()))?;
     if upsert.key != key.to_string() {
         return Err(RecordError::Field("key"));
@@ -137,7 +160,10 @@ fn read_object(map: &ConfigMap, key: &Key) -> Result<Arc<Object>, RecordError> {
 /// Whether an observed record says that this object is being created.
 #[must_use]
 pub fn announces(map: &ConfigMap, object: &ObjectName) -> bool {
-    let inventory = map.data.as_ref().and_then(|data| read_inventory(data.get("inventory")?));
+    let inventory = map
+        .data
+        .as_ref()
+        .and_then(|data| read_inventory(data.get("inventory")?));
     inventory.is_some_and(|inventory| inventory.get(object) == Some(&None))
 }
 
@@ -151,10 +177,20 @@ pub fn carries(map: &ConfigMap, sequence: u64, removed: bool, release: &str) -> 
 }
 
 fn write_inventory(inventory: &Inventory) -> String {
-    let word = |kind: Kind| KINDS.iter().find(|(known, _)| *known == kind).map(|(_, word)| (*word).to_owned());
+    let word = |kind: Kind| {
+        KINDS
+            .iter()
+            .find(|(known, _)| *known == kind)
+            .map(|(_, word)| (*word).to_owned())
+    };
     let entry = |(object, uid): (&ObjectName, &Option<String>)| {
         let ObjectName { kind, namespace, name } = object.clone();
-        Some(Entry { kind: word(kind)?, namespace, name, uid: uid.clone() })
+        Some(Entry {
+            kind: word(kind)?,
+            namespace,
+            name,
+            uid: uid.clone(),
+        })
     };
     let entries: Vec<Entry> = inventory.iter().filter_map(entry).collect();
     serde_json::to_string(&entries).expect("a list of strings always serializes")
@@ -162,7 +198,12 @@ fn write_inventory(inventory: &Inventory) -> String {
 
 fn read_inventory(text: &str) -> Option<Inventory> {
     let entries: Vec<Entry> = serde_json::from_str(text).ok()?;
-    let read = |Entry { kind, namespace, name, uid }: Entry| {
+    let read = |Entry {
+                    kind,
+                    namespace,
+                    name,
+                    uid,
+                }: Entry| {
         let (kind, _) = KINDS.into_iter().find(|(_, word)| *word == kind)?;
         Some((ObjectName { kind, namespace, name }, uid))
     };

@@ -55,7 +55,12 @@ pub fn recover(settings: &Settings, observed: &Observed) -> Recovered {
     }
     let keys: BTreeSet<Key> = records.keys().chain(slices.keys()).cloned().collect();
     for key in keys {
-        let found = recover_key(settings, &key, records.remove(&key), slices.remove(&key).unwrap_or_default());
+        let found = recover_key(
+            settings,
+            &key,
+            records.remove(&key),
+            &slices.remove(&key).unwrap_or_default(),
+        );
         if let Some(state) = found {
             if !state.removed && state.release != settings.release {
                 recovered.unknown.insert(key.lane());
@@ -67,29 +72,37 @@ pub fn recover(settings: &Settings, observed: &Observed) -> Recovered {
 }
 
 fn lane_of(record: &ObjectName) -> Lane {
-    if record.name.starts_with("remote-istio-endpoints-") { Lane::Endpoints } else { Lane::Config }
+    if record.name.starts_with("remote-istio-endpoints-") {
+        Lane::Endpoints
+    } else {
+        Lane::Config
+    }
 }
 
 fn slices_key(labels: Option<&BTreeMap<String, String>>, namespace: &str) -> Option<Key> {
     Some(Key::endpoints(namespace, labels?.get(names::SERVICE_NAME)?))
 }
 
-fn recover_key(
-    settings: &Settings,
-    key: &Key,
-    record: Option<Record>,
-    slices: Vec<(Packed, Kept)>,
-) -> Option<State> {
+fn recover_key(settings: &Settings, key: &Key, record: Option<Record>, slices: &[(Packed, Kept)]) -> Option<State> {
     let newest = slices.iter().map(|(_, kept)| kept.sequence).max().unwrap_or_default();
-    let inventory = record.as_ref().map(|record| record.inventory.clone()).unwrap_or_default();
+    let inventory = record
+        .as_ref()
+        .map(|record| record.inventory.clone())
+        .unwrap_or_default();
     let state = match record {
-        Some(record) if slices.is_empty() || record.sequence > newest => from_record(record, &slices),
-        record => match (whole(key, &slices, &inventory), record) {
-            (Some((found, slices)), _) => State { slices, ..State::new(found) },
-            (None, Some(record)) if record.sequence == newest => from_record(record, &slices),
+        Some(record) if slices.is_empty() || record.sequence > newest => from_record(record, slices),
+        record => match (whole(key, slices, &inventory), record) {
+            (Some((found, slices)), _) => State {
+                slices,
+                ..State::new(found)
+            },
+            (None, Some(record)) if record.sequence == newest => from_record(record, slices),
             (None, _) => {
-                let (found, slices) = as_they_are(key, &slices, inventory)?;
-                State { slices, ..State::new(found) }
+                let (found, slices) = as_they_are(key, slices, inventory)?;
+                State {
+                    slices,
+                    ..State::new(found)
+                }
             }
         },
     };
@@ -100,7 +113,11 @@ fn recover_key(
 fn from_record(record: Record, slices: &[(Packed, Kept)]) -> State {
     let mut state = State::new(record);
     if !state.removed {
-        let port_sets = state.object.endpoints().map(|set| set.port_sets.clone()).unwrap_or_default();
+        let port_sets = state
+            .object
+            .endpoints()
+            .map(|set| set.port_sets.clone())
+            .unwrap_or_default();
         let indexed = |(packed, kept): &(Packed, Kept)| {
             let packed = indexed(packed, &port_sets).unwrap_or_else(|| packed.clone());
             (packed, kept.clone())
@@ -122,7 +139,10 @@ fn whole(key: &Key, slices: &[(Packed, Kept)], inventory: &Inventory) -> Option<
         .iter()
         .map(|(packed, kept)| Some((indexed(packed, &port_sets)?, kept.clone())))
         .collect::<Option<_>>()?;
-    let set = EndpointSet { endpoints: union(&slices), port_sets };
+    let set = EndpointSet {
+        endpoints: union(&slices),
+        port_sets,
+    };
     if kept::checksum(&set) != newest.checksum {
         return None;
     }
@@ -130,17 +150,18 @@ fn whole(key: &Key, slices: &[(Packed, Kept)], inventory: &Inventory) -> Option<
 }
 
 /// What the slices hold together, whatever version that is: guarded, and never claimed.
-fn as_they_are(
-    key: &Key,
-    slices: &[(Packed, Kept)],
-    inventory: Inventory,
-) -> Option<(Record, Vec<(Packed, Kept)>)> {
+fn as_they_are(key: &Key, slices: &[(Packed, Kept)], inventory: Inventory) -> Option<(Record, Vec<(Packed, Kept)>)> {
     let (_, newest) = slices.iter().max_by_key(|(_, kept)| kept.sequence)?;
     let distinct: BTreeSet<Vec<Port>> = slices.iter().map(|(packed, _)| packed.ports.clone()).collect();
     let port_sets: Vec<Vec<Port>> = distinct.into_iter().collect();
-    let slices: Vec<(Packed, Kept)> =
-        slices.iter().filter_map(|(packed, kept)| Some((indexed(packed, &port_sets)?, kept.clone()))).collect();
-    let set = EndpointSet { endpoints: union(&slices), port_sets };
+    let slices: Vec<(Packed, Kept)> = slices
+        .iter()
+        .filter_map(|(packed, kept)| Some((indexed(packed, &port_sets)?, kept.clone())))
+        .collect();
+    let set = EndpointSet {
+        endpoints: union(&slices),
+        port_sets,
+    };
     Some((record_of(key, newest, "", set, inventory)?, slices))
 }
 
@@ -178,8 +199,12 @@ fn indexed(packed: &Packed, port_sets: &[Vec<Port>]) -> Option<Packed> {
 
 /// From here on a difference is drift, for everything that is known to have been made.
 fn guarded(settings: &Settings, mut state: State) -> State {
-    let made: Vec<ObjectName> =
-        state.inventory.iter().filter(|(_, uid)| uid.is_some()).map(|(name, _)| name.clone()).collect();
+    let made: Vec<ObjectName> = state
+        .inventory
+        .iter()
+        .filter(|(_, uid)| uid.is_some())
+        .map(|(name, _)| name.clone())
+        .collect();
     state.render(settings);
     for name in made {
         state.progress(&name).settled = true;

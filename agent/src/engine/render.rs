@@ -28,12 +28,21 @@ const IPV6: &str = "IPv6";
 #[must_use]
 pub fn slice(settings: &Settings, key: &Key, packed: &Packed, kept: &Kept) -> EndpointSlice {
     let mut labels = names::owner_labels(settings);
-    labels.insert(names::SERVICE_NAME.to_owned(), key.name().unwrap_or_default().to_owned());
+    labels.insert(
+        names::SERVICE_NAME.to_owned(),
+        key.name().unwrap_or_default().to_owned(),
+    );
     labels.insert(names::SLICE_MANAGED_BY.to_owned(), names::AGENT.to_owned());
     let annotations = BTreeMap::from([(names::KEPT.to_owned(), kept.to_json())]);
     EndpointSlice {
         address_type: if packed.ipv6 { IPV6 } else { IPV4 }.to_owned(),
-        endpoints: Some(packed.endpoints.iter().map(|(address, endpoint)| slice_endpoint(*address, endpoint)).collect()),
+        endpoints: Some(
+            packed
+                .endpoints
+                .iter()
+                .map(|(address, endpoint)| slice_endpoint(*address, endpoint))
+                .collect(),
+        ),
         metadata: metadata(key.namespace(), &packed.name, labels, annotations),
         ports: Some(packed.ports.iter().map(slice_port).collect()),
     }
@@ -85,20 +94,38 @@ fn text(text: &str) -> Option<String> {
 #[must_use]
 pub fn read_slice(slice: &EndpointSlice) -> Option<(Packed, Kept)> {
     let kept = Kept::from_json(slice.metadata.annotations.as_ref()?.get(names::KEPT)?)?;
-    let ports = slice.ports.iter().flatten().map(read_port).collect::<Option<Vec<Port>>>()?;
+    let ports = slice
+        .ports
+        .iter()
+        .flatten()
+        .map(read_port)
+        .collect::<Option<Vec<Port>>>()?;
     let mut endpoints = BTreeMap::new();
     for endpoint in slice.endpoints.iter().flatten() {
         let address: IpAddr = endpoint.addresses.first()?.parse().ok()?;
         endpoints.insert(address, read_endpoint(endpoint, kept.extra.get(&address)));
     }
     let ipv6 = slice.address_type == IPV6;
-    Some((Packed { name: slice.metadata.name.clone()?, ipv6, port_set: 0, ports, endpoints }, kept))
+    Some((
+        Packed {
+            name: slice.metadata.name.clone()?,
+            ipv6,
+            port_set: 0,
+            ports,
+            endpoints,
+        },
+        kept,
+    ))
 }
 
 fn read_endpoint(endpoint: &SliceEndpoint, extra: Option<&Extra>) -> Endpoint {
     let extra = extra.cloned().unwrap_or_default();
     Endpoint {
-        ready: endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true),
+        ready: endpoint
+            .conditions
+            .as_ref()
+            .and_then(|conditions| conditions.ready)
+            .unwrap_or(true),
         port_set: 0,
         network: extra.network,
         zone: endpoint.zone.clone().unwrap_or_default(),
@@ -156,9 +183,18 @@ pub fn endpoints(settings: &Settings, key: &Key, set: &EndpointSet) -> Endpoints
     ordered.truncate(ENDPOINTS_CAPACITY);
     let mut groups: BTreeMap<u32, EndpointSubset> = BTreeMap::new();
     for (address, endpoint) in ordered {
-        let subset = groups.entry(endpoint.port_set).or_insert_with(|| subset(set, endpoint.port_set));
-        let list = if endpoint.ready { &mut subset.addresses } else { &mut subset.not_ready_addresses };
-        list.get_or_insert_default().push(EndpointAddress { ip: address.to_string(), ..EndpointAddress::default() });
+        let subset = groups
+            .entry(endpoint.port_set)
+            .or_insert_with(|| subset(set, endpoint.port_set));
+        let list = if endpoint.ready {
+            &mut subset.addresses
+        } else {
+            &mut subset.not_ready_addresses
+        };
+        list.get_or_insert_default().push(EndpointAddress {
+            ip: address.to_string(),
+            ..EndpointAddress::default()
+        });
     }
     Endpoints {
         metadata: metadata(key.namespace(), key.name().unwrap_or_default(), labels, annotations),
@@ -173,12 +209,25 @@ fn subset(set: &EndpointSet, port_set: u32) -> EndpointSubset {
         protocol: Some(port.protocol.as_str().to_owned()),
         app_protocol: text(&port.app_protocol),
     };
-    let mut ports: Vec<SubsetPort> = set.port_sets.get(port_set as usize).into_iter().flatten().map(port).collect();
+    let mut ports: Vec<SubsetPort> = set
+        .port_sets
+        .get(port_set as usize)
+        .into_iter()
+        .flatten()
+        .map(port)
+        .collect();
     if ports.is_empty() {
         let protocol = Some(Protocol::Tcp.as_str().to_owned());
-        ports.push(SubsetPort { port: PLACEHOLDER_PORT, protocol, ..SubsetPort::default() });
+        ports.push(SubsetPort {
+            port: PLACEHOLDER_PORT,
+            protocol,
+            ..SubsetPort::default()
+        });
     }
-    EndpointSubset { ports: Some(ports), ..EndpointSubset::default() }
+    EndpointSubset {
+        ports: Some(ports),
+        ..EndpointSubset::default()
+    }
 }
 
 /// How an object is created. What a POST writes stays with the POST in the API server's book of fields, and a later

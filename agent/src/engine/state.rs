@@ -53,7 +53,15 @@ impl State {
     /// A key as recovered or as accepted for the first time; [`Self::render`] completes it.
     #[must_use]
     pub fn new(record: Record) -> Self {
-        let Record { key, object, removed, source, release, sequence, inventory } = record;
+        let Record {
+            key,
+            object,
+            removed,
+            source,
+            release,
+            sequence,
+            inventory,
+        } = record;
         Self {
             key,
             object,
@@ -133,12 +141,16 @@ impl State {
 
     /// Lays the accepted set out in slices, close to `previous`; what is touched keeps what was accepted last.
     pub fn lay_out(&mut self, previous: &[(Packed, Kept)]) {
-        let Body::Endpoints(set) = &self.object.body else { return };
+        let Body::Endpoints(set) = &self.object.body else {
+            return;
+        };
         let before: Vec<Packed> = previous.iter().map(|(packed, _)| packed.clone()).collect();
         let packing = packing::pack(&self.key, &before, set);
         let mut touched = packing.touched;
-        let stands: BTreeMap<&str, &Kept> =
-            previous.iter().map(|(packed, kept)| (packed.name.as_str(), kept)).collect();
+        let stands: BTreeMap<&str, &Kept> = previous
+            .iter()
+            .map(|(packed, kept)| (packed.name.as_str(), kept))
+            .collect();
         let first = packing.slices.first().map(|slice| slice.name.clone());
         // Slices only went, or nothing but the version changed: still one slice must keep it.
         let untouched = |touched: &BTreeSet<String>| !packing.slices.iter().any(|slice| touched.contains(&slice.name));
@@ -147,7 +159,9 @@ impl State {
         }
         let fresh = self.kept(set);
         let with_kept = |packed: Packed| {
-            let stays = stands.get(packed.name.as_str()).filter(|_| !touched.contains(&packed.name));
+            let stays = stands
+                .get(packed.name.as_str())
+                .filter(|_| !touched.contains(&packed.name));
             let kept = stays.map_or_else(|| with_extra(&fresh, &packed), |kept| (*kept).clone());
             (packed, kept)
         };
@@ -186,7 +200,9 @@ impl State {
             _ if self.removed => Vec::new(),
             Body::Injection => Vec::new(),
             Body::Service(intent) => {
-                vec![Resource::Service(Box::new(render::service(settings, &self.key, intent)))]
+                vec![Resource::Service(Box::new(render::service(
+                    settings, &self.key, intent,
+                )))]
             }
             Body::Endpoints(set) => {
                 let slice = |(packed, kept): &(Packed, Kept)| render::slice(settings, &self.key, packed, kept);
@@ -195,24 +211,41 @@ impl State {
                 slices.chain(settings.endpoints_objects.then(object)).collect()
             }
         };
-        resources.into_iter().map(|resource| (resource.name(), Arc::new(resource))).collect()
+        resources
+            .into_iter()
+            .map(|resource| (resource.name(), Arc::new(resource)))
+            .collect()
     }
 
     /// Objects in the inventory that the key should not have (any more).
     #[must_use]
     pub fn leftovers(&self) -> Vec<ObjectName> {
         let wanted: BTreeSet<&ObjectName> = self.wanted.iter().map(|(name, _)| name).collect();
-        self.inventory.keys().filter(|name| !wanted.contains(name)).cloned().collect()
+        self.inventory
+            .keys()
+            .filter(|name| !wanted.contains(name))
+            .cloned()
+            .collect()
     }
 
     /// Every object whose change concerns this key and whose name does not say so.
     pub fn names(&self, settings: &Settings) -> impl Iterator<Item = ObjectName> {
-        let slices = self.inventory.keys().filter(|name| name.kind == Kind::EndpointSlice).cloned();
+        let slices = self
+            .inventory
+            .keys()
+            .filter(|name| name.kind == Kind::EndpointSlice)
+            .cloned();
         slices.chain([names::record(settings, &self.key)])
     }
 }
 
 fn with_extra(kept: &Kept, packed: &Packed) -> Kept {
-    let extra = packed.endpoints.iter().filter_map(|(address, endpoint)| Some((*address, Extra::of(endpoint)?)));
-    Kept { extra: extra.collect(), ..kept.clone() }
+    let extra = packed
+        .endpoints
+        .iter()
+        .filter_map(|(address, endpoint)| Some((*address, Extra::of(endpoint)?)));
+    Kept {
+        extra: extra.collect(),
+        ..kept.clone()
+    }
 }

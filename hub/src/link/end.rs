@@ -23,7 +23,7 @@ pub(super) enum End {
     #[error("the connection was lost: {0}")]
     ConnectionLost(String),
     /// A message over the limit.
-    #[error("the agent sent a message of more than {max} bytes", max = limits::FRAME_MAX_BYTES)]
+    #[error("the agent sent a message that is too large: more than {max} bytes", max = limits::FRAME_MAX_BYTES)]
     Oversized,
     /// Bytes that are no frame.
     #[error("the agent sent what is no frame: {0}")]

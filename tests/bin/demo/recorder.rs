@@ -44,7 +44,12 @@ impl Recorder {
     /// Notes the addresses of central's ready pods.
     pub(crate) async fn pods(client: &Client, selector: &str) -> Result<Self> {
         let api: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
-        let of = |pod: &Pod| workload::address(pod).filter(|_| workload::is_ready(pod)).into_iter().collect();
+        let of = |pod: &Pod| {
+            workload::address(pod)
+                .filter(|_| workload::is_ready(pod))
+                .into_iter()
+                .collect()
+        };
         Self::start(api, selector, of).await
     }
 
@@ -72,7 +77,10 @@ impl Recorder {
             // An error is a watch that begins again; what is missed so is only said later.
             while let Some(event) = events.next().await {
                 if let Ok(Event::Apply(object)) = event {
-                    noted.moments.lock().push((Instant::now(), of(&object).into_iter().collect()));
+                    noted
+                        .moments
+                        .lock()
+                        .push((Instant::now(), of(&object).into_iter().collect()));
                     noted.changed.notify_waiters();
                 }
             }
@@ -81,13 +89,22 @@ impl Recorder {
     }
 
     /// When exactly these addresses were first noted.
-    pub(crate) async fn first(&self, wanted: impl Fn(&BTreeSet<String>) -> bool) -> Result<(Instant, BTreeSet<String>)> {
+    pub(crate) async fn first(
+        &self,
+        wanted: impl Fn(&BTreeSet<String>) -> bool,
+    ) -> Result<(Instant, BTreeSet<String>)> {
         let noted = async {
             loop {
                 let changed = self.seen.changed.notified();
                 tokio::pin!(changed);
                 changed.as_mut().enable();
-                let found = self.seen.moments.lock().iter().find(|(_, addresses)| wanted(addresses)).cloned();
+                let found = self
+                    .seen
+                    .moments
+                    .lock()
+                    .iter()
+                    .find(|(_, addresses)| wanted(addresses))
+                    .cloned();
                 if let Some(found) = found {
                     return found;
                 }
@@ -96,7 +113,10 @@ impl Recorder {
         };
         tokio::time::timeout(DEADLINE, noted).await.with_context(|| {
             let moments = self.seen.moments.lock();
-            let last = moments.last().map(|(_, addresses)| addresses.clone()).unwrap_or_default();
+            let last = moments
+                .last()
+                .map(|(_, addresses)| addresses.clone())
+                .unwrap_or_default();
             format!("the new address has not come within {DEADLINE:?}; last seen: {last:?}")
         })
     }

@@ -17,7 +17,10 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 pub(crate) async fn addresses(client: &Client, service: &str) -> Result<BTreeSet<String>> {
     let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), NAMESPACE);
     let parameters = ListParams::default().labels(&format!("{SERVICE_NAME}={service}"));
-    let listed = slices.list(&parameters).await.with_context(|| format!("listing the slices of {service}"))?;
+    let listed = slices
+        .list(&parameters)
+        .await
+        .with_context(|| format!("listing the slices of {service}"))?;
     Ok(listed.items.iter().flat_map(ready_addresses).collect())
 }
 
@@ -25,7 +28,11 @@ pub(crate) async fn addresses(client: &Client, service: &str) -> Result<BTreeSet
 pub(crate) fn ready_addresses(slice: &EndpointSlice) -> Vec<String> {
     let endpoints = slice.endpoints.iter().flatten();
     let ready = endpoints.filter(|endpoint| {
-        endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true)
+        endpoint
+            .conditions
+            .as_ref()
+            .and_then(|conditions| conditions.ready)
+            .unwrap_or(true)
     });
     ready.flat_map(|endpoint| endpoint.addresses.iter().cloned()).collect()
 }
@@ -33,7 +40,10 @@ pub(crate) fn ready_addresses(slice: &EndpointSlice) -> Vec<String> {
 /// Addresses and UID of an Endpoints object, if there is one.
 pub(crate) async fn endpoints(client: &Client, service: &str) -> Result<Option<(BTreeSet<String>, String)>> {
     let endpoints: Api<Endpoints> = Api::namespaced(client.clone(), NAMESPACE);
-    let found = endpoints.get_opt(service).await.with_context(|| format!("reading Endpoints {service}"))?;
+    let found = endpoints
+        .get_opt(service)
+        .await
+        .with_context(|| format!("reading Endpoints {service}"))?;
     Ok(found.map(|found| {
         let uid = found.uid().unwrap_or_default();
         let subsets = found.subsets.into_iter().flatten();
@@ -45,7 +55,10 @@ pub(crate) async fn endpoints(client: &Client, service: &str) -> Result<Option<(
 /// Whether a Service is there and headless.
 pub(crate) async fn is_headless(client: &Client, service: &str) -> Result<bool> {
     let services: Api<Service> = Api::namespaced(client.clone(), NAMESPACE);
-    let found = services.get_opt(service).await.with_context(|| format!("reading Service {service}"))?;
+    let found = services
+        .get_opt(service)
+        .await
+        .with_context(|| format!("reading Service {service}"))?;
     let spec = found.and_then(|found| found.spec);
     Ok(spec.is_some_and(|spec| spec.cluster_ip.as_deref() == Some("None") && spec.selector.is_none()))
 }
@@ -53,7 +66,10 @@ pub(crate) async fn is_headless(client: &Client, service: &str) -> Result<bool> 
 /// A label of a namespace.
 pub(crate) async fn namespace_label(client: &Client, namespace: &str, label: &str) -> Result<Option<String>> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    let found = namespaces.get(namespace).await.with_context(|| format!("reading namespace {namespace}"))?;
+    let found = namespaces
+        .get(namespace)
+        .await
+        .with_context(|| format!("reading namespace {namespace}"))?;
     Ok(found.labels().get(label).cloned())
 }
 
@@ -65,7 +81,11 @@ pub(crate) async fn versions(client: &Client) -> Result<BTreeMap<String, String>
     collect::<EndpointSlice>(client, &mut versions).await?;
     collect::<ConfigMap>(client, &mut versions).await?;
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    for namespace in namespaces.list(&ListParams::default()).await.context("listing namespaces")? {
+    for namespace in namespaces
+        .list(&ListParams::default())
+        .await
+        .context("listing namespaces")?
+    {
         let version = namespace.resource_version().unwrap_or_default();
         versions.insert(format!("Namespace {}", namespace.name_any()), version);
     }
@@ -78,7 +98,10 @@ where
 {
     let kind = K::kind(&());
     let objects: Api<DynamicObject> = Api::namespaced_with(client.clone(), NAMESPACE, &ApiResource::erase::<K>(&()));
-    let listed = objects.list(&ListParams::default()).await.with_context(|| format!("listing {kind}"))?;
+    let listed = objects
+        .list(&ListParams::default())
+        .await
+        .with_context(|| format!("listing {kind}"))?;
     for object in listed {
         let version = object.resource_version().unwrap_or_default();
         versions.insert(format!("{kind} {}", object.name_any()), version);

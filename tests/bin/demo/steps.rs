@@ -36,7 +36,6 @@ pub(crate) async fn all(stage: &Stage, playground: &mut Playground) -> Result<()
 async fn join(stage: &Stage, playground: &Playground) -> Result<()> {
     stage.step("Add both remotes to the mesh: the blog's RemoteIstio, once for each");
     let central = central(playground);
-    let client = playground.central.admin();
     for remote in &playground.remotes {
         let path = playground.link.folder().data(&format!("{}.yaml", remote.name));
         std::fs::write(&path, seed::remote_istio(&remote.name)).context("writing a RemoteIstio")?;
@@ -48,10 +47,7 @@ async fn join(stage: &Stage, playground: &Playground) -> Result<()> {
         return Err(error);
     }
     stage.kubectl(central, "get remoteistios").await?;
-    drop(client);
-    for line in playground.hub.log().lines().filter(|line| line.contains("remoteconfig status updated")) {
-        stage.line(&format!("[hub's log] {line}"));
-    }
+    log_lines(stage, playground, 0, &["remoteconfig status updated"]);
     stage.holds("every remote is Ready: connected, accepted, applied");
     Ok(())
 }
@@ -73,9 +69,16 @@ async fn look(stage: &Stage, playground: &Playground) -> Result<()> {
         check_service(&client, &remote.name, "istio-statsd", &BTreeSet::new()).await?;
         for label in ["istio-injection", "istio-operator-managed-injection"] {
             let value = remote::namespace_label(&client, "default", label).await?;
-            ensure!(value.as_deref() == Some("enabled"), "{}: {label} of default is {value:?}", remote.name);
+            ensure!(
+                value.as_deref() == Some("enabled"),
+                "{}: {label} of default is {value:?}",
+                remote.name
+            );
         }
-        stage.holds(&format!("{}: five services, the addresses of central's pods, namespace default labelled", remote.name));
+        stage.holds(&format!(
+            "{}: five services, the addresses of central's pods, namespace default labelled",
+            remote.name
+        ));
     }
     Ok(())
 }
@@ -85,6 +88,7 @@ async fn restart_a_pod(stage: &Stage, playground: &Playground) -> Result<()> {
     let part = telemetry()?;
     let client = playground.central.admin();
     let before = ready_pods(&client, &part).await?;
+    let logged = playground.hub.log().len();
     let pods = Recorder::pods(&client, &part.label_selector()).await?;
     let mut recorders = Vec::new();
     for remote in &playground.remotes {
@@ -94,17 +98,43 @@ async fn restart_a_pod(stage: &Stage, playground: &Playground) -> Result<()> {
     stage.kubectl(central(playground), &delete).await?;
     let replaced = |addresses: &BTreeSet<String>| !addresses.is_empty() && addresses.is_disjoint(&before);
     let (ready_at, after) = pods.first(replaced).await.context("the replacement on central")?;
-    stage.line(&format!("      central: {} -> {}, ready", joined(&before), joined(&after)));
+    stage.line(&format!(
+        "      central: {} -> {}, ready",
+        joined(&before),
+        joined(&after)
+    ));
     for (remote, recorder) in playground.remotes.iter().zip(&recorders) {
-        let (seen_at, _) = recorder.first(|addresses| *addresses == after).await.with_context(|| remote.name.clone())?;
+        let (seen_at, _) = recorder
+            .first(|addresses| *addresses == after)
+            .await
+            .with_context(|| remote.name.clone())?;
         // Two watches of two API servers: the remote's may be told first.
         let milliseconds = seen_at.saturating_duration_since(ready_at).as_secs_f64() * 1000.0;
-        stage.holds(&format!("{}: {} after {milliseconds:.0} ms", remote.name, joined(&after)));
+        stage.holds(&format!(
+            "{}: {} after {milliseconds:.0} ms",
+            remote.name,
+            joined(&after)
+        ));
         let client = remote.cluster.admin();
-        within("the Endpoints object follows", async || endpoints_are(&client, part.service, &after).await).await?;
+        within("the Endpoints object follows", async || {
+            endpoints_are(&client, part.service, &after).await
+        })
+        .await?;
     }
-    stage.kubectl(remote_prompt(playground, 0), "get endpoints/istio-telemetry").await?;
+    log_lines(stage, playground, logged, &["pod event detected", "updating endpoints"]);
+    stage
+        .kubectl(remote_prompt(playground, 0), "get endpoints/istio-telemetry")
+        .await?;
     Ok(())
+}
+
+/// The hub's log from `from` on, as far as it has one of these messages.
+fn log_lines(stage: &Stage, playground: &Playground, from: usize, messages: &[&str]) {
+    let log = playground.hub.log();
+    let lines = log.get(from..).unwrap_or_default().lines();
+    for line in lines.filter(|line| messages.iter().any(|message| line.contains(message))) {
+        stage.line(&format!("[hub's log] {line}"));
+    }
 }
 
 async fn heal_without_hub(stage: &Stage, playground: &mut Playground) -> Result<()> {
@@ -114,9 +144,13 @@ async fn heal_without_hub(stage: &Stage, playground: &mut Playground) -> Result<
     let remote = playground.remotes.first().context("a remote")?;
     let client = remote.cluster.admin();
     let wanted = ready_pods(&playground.central.admin(), &telemetry()?).await?;
-    let (_, uid) = remote::endpoints(&client, TELEMETRY).await?.context("Endpoints before the deletion")?;
+    let (_, uid) = remote::endpoints(&client, TELEMETRY)
+        .await?
+        .context("Endpoints before the deletion")?;
     let started = Instant::now();
-    stage.kubectl(remote_prompt(playground, 0), "delete endpoints/istio-telemetry").await?;
+    stage
+        .kubectl(remote_prompt(playground, 0), "delete endpoints/istio-telemetry")
+        .await?;
     let healed = within("the Endpoints object is restored", async || {
         let (addresses, now) = remote::endpoints(&client, TELEMETRY).await?.context("it is gone")?;
         ensure!(now != uid, "it is not deleted yet");
@@ -124,9 +158,14 @@ async fn heal_without_hub(stage: &Stage, playground: &mut Playground) -> Result<
         Ok(Instant::now())
     })
     .await?;
-    stage.kubectl(remote_prompt(playground, 0), "get endpoints/istio-telemetry").await?;
+    stage
+        .kubectl(remote_prompt(playground, 0), "get endpoints/istio-telemetry")
+        .await?;
     let milliseconds = healed.duration_since(started).as_millis();
-    stage.holds(&format!("{}: restored {milliseconds} ms after kubectl was started, without a hub", remote.name));
+    stage.holds(&format!(
+        "{}: restored {milliseconds} ms after kubectl was started, without a hub",
+        remote.name
+    ));
     Ok(())
 }
 
@@ -151,7 +190,12 @@ async fn return_of_the_hub(stage: &Stage, playground: &mut Playground) -> Result
     let part = PARTS.iter().find(|part| part.service == "zipkin").context("zipkin")?;
     let client = playground.central.admin();
     let old = ready_pods(&client, part).await?;
-    stage.kubectl(central(playground), &format!("delete pods -l {}", part.label_selector())).await?;
+    stage
+        .kubectl(
+            central(playground),
+            &format!("delete pods -l {}", part.label_selector()),
+        )
+        .await?;
     let new = within("a replacement is ready on central", async || {
         let now = ready_pods(&client, part).await?;
         ensure!(!now.is_empty() && now.is_disjoint(&old), "ready: {}", joined(&now));
@@ -160,10 +204,16 @@ async fn return_of_the_hub(stage: &Stage, playground: &mut Playground) -> Result
     .await?;
     for (remote, before) in playground.remotes.iter().zip(before) {
         let client = remote.cluster.admin();
-        within("the change arrives", async || endpoints_are(&client, part.service, &new).await).await?;
+        within("the change arrives", async || {
+            endpoints_are(&client, part.service, &new).await
+        })
+        .await?;
         let after = remote::versions(&client).await?;
-        let touched: Vec<&String> =
-            before.iter().filter(|(object, version)| after.get(*object) != Some(version)).map(|(object, _)| object).collect();
+        let touched: Vec<&String> = before
+            .iter()
+            .filter(|(object, version)| after.get(*object) != Some(version))
+            .map(|(object, _)| object)
+            .collect();
         let others: Vec<&&String> = touched.iter().filter(|object| !object.contains("zipkin")).collect();
         ensure!(others.is_empty(), "{}: rewritten: {others:?}", remote.name);
         stage.holds(&format!(
@@ -177,23 +227,45 @@ async fn return_of_the_hub(stage: &Stage, playground: &mut Playground) -> Result
 }
 
 async fn check_service(client: &Client, remote: &str, service: &str, wanted: &BTreeSet<String>) -> Result<()> {
-    ensure!(remote::is_headless(client, service).await?, "{remote}: no headless Service {service}");
+    ensure!(
+        remote::is_headless(client, service).await?,
+        "{remote}: no headless Service {service}"
+    );
     let addresses = remote::addresses(client, service).await?;
-    ensure!(addresses == *wanted, "{remote}: {service} resolves to {}, not {}", joined(&addresses), joined(wanted));
-    endpoints_are(client, service, wanted).await.with_context(|| remote.to_owned())
+    ensure!(
+        addresses == *wanted,
+        "{remote}: {service} resolves to {}, not {}",
+        joined(&addresses),
+        joined(wanted)
+    );
+    endpoints_are(client, service, wanted)
+        .await
+        .with_context(|| remote.to_owned())
 }
 
 /// No object is as good as one without addresses.
 async fn endpoints_are(client: &Client, service: &str, wanted: &BTreeSet<String>) -> Result<()> {
-    let found = remote::endpoints(client, service).await?.map(|(addresses, _)| addresses).unwrap_or_default();
-    ensure!(found == *wanted, "Endpoints {service}: {}, not {}", joined(&found), joined(wanted));
+    let found = remote::endpoints(client, service)
+        .await?
+        .map(|(addresses, _)| addresses)
+        .unwrap_or_default();
+    ensure!(
+        found == *wanted,
+        "Endpoints {service}: {}, not {}",
+        joined(&found),
+        joined(wanted)
+    );
     Ok(())
 }
 
 /// Addresses of central's ready pods of one Deployment.
 async fn ready_pods(client: &Client, part: &Part) -> Result<BTreeSet<String>> {
     let pods = workload::pods(client, NAMESPACE, &part.label_selector()).await?;
-    Ok(pods.iter().filter(|pod| is_ready(pod)).filter_map(workload::address).collect())
+    Ok(pods
+        .iter()
+        .filter(|pod| is_ready(pod))
+        .filter_map(workload::address)
+        .collect())
 }
 
 /// Looks until it holds; says what was seen last if it never does.
@@ -209,7 +281,10 @@ async fn within<T>(what: &str, look: impl AsyncFn() -> Result<T>) -> Result<T> {
 }
 
 fn telemetry() -> Result<Part> {
-    PARTS.into_iter().find(|part| part.service == TELEMETRY).context("telemetry is a part of the control plane")
+    PARTS
+        .into_iter()
+        .find(|part| part.service == TELEMETRY)
+        .context("telemetry is a part of the control plane")
 }
 
 fn central(playground: &Playground) -> Prompt<'_> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 /// From the request to the end of everything.
-const END_DEADLINE: Duration = Duration::from_secs(60);
+const END_DEADLINE: Duration = Duration::from_mins(1);
 
 /// From one look to the next.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -49,16 +49,24 @@ pub(crate) fn end(folder: &Path) -> Result<()> {
     }
     let mut pid = String::new();
     file.read_to_string(&mut pid).context("reading the pid file")?;
-    let pid: u32 = pid.trim().parse().context("the pid file has no pid; is a playground just starting?")?;
+    let pid: u32 = pid
+        .trim()
+        .parse()
+        .context("the pid file has no pid; is a playground just starting?")?;
     println!("ending the playground with pid {pid}");
-    let told = Command::new("kill").arg(pid.to_string()).status().context("running kill")?;
+    let told = Command::new("kill")
+        .arg(pid.to_string())
+        .status()
+        .context("running kill")?;
     if !told.success() {
         bail!("kill {pid} failed: end the process by hand");
     }
     let started = Instant::now();
     while file.try_lock().is_err() {
         if started.elapsed() > END_DEADLINE {
-            bail!("pid {pid} has not ended within {END_DEADLINE:?}: `kill -9 {pid}` ends it, and all of its processes with it");
+            bail!(
+                "pid {pid} has not ended within {END_DEADLINE:?}: `kill -9 {pid}` ends it, and all of its processes with it"
+            );
         }
         std::thread::sleep(LOOK_EVERY);
     }
@@ -67,6 +75,11 @@ pub(crate) fn end(folder: &Path) -> Result<()> {
 
 fn open(folder: &Path) -> Result<File> {
     let path = folder.join("pid");
-    let opened = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+    let opened = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path);
     opened.with_context(|| format!("opening {}", path.display()))
 }

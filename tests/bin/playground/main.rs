@@ -19,7 +19,7 @@ struct Arguments {
     /// How many remotes.
     #[arg(long, default_value_t = 2)]
     remotes: usize,
-    /// Applies the blog's RemoteIstio for every remote.
+    /// Applies the blog's `RemoteIstio` for every remote.
     #[arg(long)]
     joined: bool,
     /// Where exports and pid file go; by default target/playground of the workspace.
@@ -86,7 +86,11 @@ async fn run(folder: &Path, arguments: &Arguments) -> Result<()> {
 /// One `RemoteIstio` for each remote, in one file.
 fn write_resources(folder: &Path, playground: &Playground) -> Result<PathBuf> {
     let path = folder.join("remoteistios.yaml");
-    let texts: Vec<String> = playground.remotes.iter().map(|remote| seed::remote_istio(&remote.name)).collect();
+    let texts: Vec<String> = playground
+        .remotes
+        .iter()
+        .map(|remote| seed::remote_istio(&remote.name))
+        .collect();
     std::fs::write(&path, texts.join("---\n")).with_context(|| format!("writing {}", path.display()))?;
     Ok(path)
 }

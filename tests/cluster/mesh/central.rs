@@ -183,6 +183,14 @@ impl Mesh<'_> {
         deleted.expect("deleted");
     }
 
+    /// Takes its finalizers away, as a person who gives the remote up would.
+    pub async fn take_finalizers(&self, index: usize) {
+        let patch = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+        let name = self.remote_name(index);
+        let taken = self.remote_istios().patch(&name, &PatchParams::default(), &patch).await;
+        taken.expect("taken");
+    }
+
     /// Waits until it is really gone.
     pub async fn until_remote_istio_is_gone(&self, index: usize) {
         let name = self.remote_name(index);

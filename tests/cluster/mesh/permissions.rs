@@ -37,14 +37,34 @@ impl Role<'_> {
         changed.expect("the role is there");
     }
 
+    /// Takes one verb on one resource away.
+    async fn forbid(&self, resource: &str, verb: &str) {
+        let mut changed = Vec::new();
+        for rule in self.written().as_array().expect("rules") {
+            for one in rule["resources"].as_array().expect("resources") {
+                let mut rule = rule.clone();
+                rule["resources"] = json!([one]);
+                if one == resource {
+                    let verbs = rule["verbs"].as_array_mut().expect("verbs");
+                    verbs.retain(|allowed| allowed != verb);
+                }
+                changed.push(rule);
+            }
+        }
+        self.set(&Value::Array(changed)).await;
+        self.until(false, verb, resource).await;
+    }
+
     /// Waits until the API server decides so: its authorizer learns of roles by a watch of its own.
     async fn until(&self, allowed: bool, verb: &str, resource: &str) {
+        let group = (resource == "remoteistios").then(|| "istio.banzaicloud.io".to_owned());
         let review = SubjectAccessReview {
             spec: SubjectAccessReviewSpec {
                 user: Some(format!("system:serviceaccount:{}:{}", self.namespace, self.name())),
                 resource_attributes: Some(ResourceAttributes {
                     namespace: Some(self.namespace.to_owned()),
                     verb: Some(verb.to_owned()),
+                    group,
                     resource: Some(resource.to_owned()),
                     ..ResourceAttributes::default()
                 }),
@@ -76,20 +96,7 @@ impl Remote {
 
     /// Takes one verb on one resource away from the agent.
     pub async fn forbid(&self, resource: &str, verb: &str) {
-        let mut changed = Vec::new();
-        for rule in self.role().written().as_array().expect("rules") {
-            for one in rule["resources"].as_array().expect("resources") {
-                let mut rule = rule.clone();
-                rule["resources"] = json!([one]);
-                if one == resource {
-                    let verbs = rule["verbs"].as_array_mut().expect("verbs");
-                    verbs.retain(|allowed| allowed != verb);
-                }
-                changed.push(rule);
-            }
-        }
-        self.role().set(&Value::Array(changed)).await;
-        self.role().until(false, verb, resource).await;
+        self.role().forbid(resource, verb).await;
     }
 
     /// Takes everything in its own namespace away from the agent.
@@ -112,6 +119,11 @@ impl Mesh<'_> {
             namespace: &self.namespace,
             file: "hub",
         }
+    }
+
+    /// Takes one verb on one resource away from the hub.
+    pub async fn forbid_hub_to(&self, verb: &str, resource: &str) {
+        self.role().forbid(resource, verb).await;
     }
 
     /// Takes everything away from the hub.

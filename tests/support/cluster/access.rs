@@ -38,9 +38,19 @@ impl Access {
         write(&folder.access("accounts.key"), &accounts.serialize_pem())?;
         write(&folder.access("accounts.pub"), &accounts.public_key_pem())?;
         let token = format!("{:032x}", rand::random::<u128>());
-        write(&folder.access("tokens.csv"), &format!("{token},admin,admin,system:masters\n"))?;
+        write(
+            &folder.access("tokens.csv"),
+            &format!("{token},admin,admin,system:masters\n"),
+        )?;
         let ca = authority.bundle();
-        let text = kubeconfig(name, &address.to_string(), &folder.access("ca.crt"), "admin", "default", &token);
+        let text = kubeconfig(
+            name,
+            &address.to_string(),
+            &folder.access("ca.crt"),
+            "admin",
+            "default",
+            &token,
+        );
         let admin_kubeconfig = folder.access("admin.kubeconfig");
         write(&admin_kubeconfig, &text)?;
         let parsed = Kubeconfig::read_from(&admin_kubeconfig).context("reading back a kubeconfig")?;
@@ -94,8 +104,16 @@ impl Access {
         let answer = accounts
             .create_token_request(account, &kube::api::PostParams::default(), &request)
             .await
-            .with_context(|| format!("asking {} for a token of ServiceAccount {namespace}/{account}", self.name))?;
-        let token = answer.status.and_then(|status| status.token).context("an answer without a token")?;
+            .with_context(|| {
+                format!(
+                    "asking {} for a token of ServiceAccount {namespace}/{account}",
+                    self.name
+                )
+            })?;
+        let token = answer
+            .status
+            .and_then(|status| status.token)
+            .context("an answer without a token")?;
         let server = server.unwrap_or(self.address).to_string();
         let text = kubeconfig(&self.name, &server, &self.path("ca.crt"), account, namespace, &token);
         let number = self.made.fetch_add(1, Ordering::Relaxed);

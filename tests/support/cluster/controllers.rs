@@ -36,16 +36,25 @@ pub(super) async fn start(cluster: &Cluster, tools: &Tools, options: &ClusterOpt
     // An empty file in place of the user's own configuration.
     let configuration = folder.access("kwok.yaml");
     std::fs::write(&configuration, "").context("writing kwok's configuration")?;
-    let kwok = CommandLine::new(format!("kwok of {}", options.name), tools.path(Tool::Kwok), folder.log("kwok"))
-        .flag("kubeconfig", kubeconfig)
-        .flag("config", configuration)
-        .flag("manage-all-nodes", "true")
-        .flag("cidr", &options.pod_cidr)
-        .flag("server-address", crate::ports::free()?.to_string());
+    let kwok = CommandLine::new(
+        format!("kwok of {}", options.name),
+        tools.path(Tool::Kwok),
+        folder.log("kwok"),
+    )
+    .flag("kubeconfig", kubeconfig)
+    .flag("config", configuration)
+    .flag("manage-all-nodes", "true")
+    .flag("cidr", &options.pod_cidr)
+    .flag("server-address", crate::ports::free()?.to_string());
     let lines = [manager, kwok];
     let processes = lines.iter().map(CommandLine::start).collect::<Result<Vec<_>>>()?;
     create_node(cluster).await?;
-    let tails = || lines.iter().map(|line| format!("{}:\n{}", line.name, line.log_tail())).collect::<Vec<_>>();
+    let tails = || {
+        lines
+            .iter()
+            .map(|line| format!("{}:\n{}", line.name, line.log_tail()))
+            .collect::<Vec<_>>()
+    };
     let ready = async {
         while !is_ready(cluster).await {
             for (process, line) in processes.iter().zip(&lines) {
@@ -75,14 +84,25 @@ async fn create_node(cluster: &Cluster) -> Result<()> {
     }))
     .context("a node")?;
     let nodes: Api<Node> = Api::all(cluster.admin());
-    nodes.create(&PostParams::default(), &node).await.context("creating kwok's node")?;
+    nodes
+        .create(&PostParams::default(), &node)
+        .await
+        .context("creating kwok's node")?;
     Ok(())
 }
 
 async fn is_ready(cluster: &Cluster) -> bool {
     let client = cluster.admin();
     let node = Api::<Node>::all(client.clone()).get(NODE).await.ok();
-    let conditions = node.and_then(|node| node.status).and_then(|status| status.conditions).unwrap_or_default();
-    let account = Api::<ServiceAccount>::namespaced(client, "default").get("default").await;
-    account.is_ok() && conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    let conditions = node
+        .and_then(|node| node.status)
+        .and_then(|status| status.conditions)
+        .unwrap_or_default();
+    let account = Api::<ServiceAccount>::namespaced(client, "default")
+        .get("default")
+        .await;
+    account.is_ok()
+        && conditions
+            .iter()
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }

@@ -25,11 +25,14 @@ impl Clusters {
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<Clusters> = OnceCell::const_new();
         SHARED
-            .get_or_init(async || match Self::start().await {
+            .get_or_init(async || match Box::pin(Self::start()).await {
                 Ok(clusters) => {
                     clusters.central.etcd().folder().keep_logs_on_panic();
                     clusters.central.folder().keep_logs_on_panic();
-                    clusters.remotes.iter().for_each(|remote| remote.folder().keep_logs_on_panic());
+                    clusters
+                        .remotes
+                        .iter()
+                        .for_each(|remote| remote.folder().keep_logs_on_panic());
                     clusters
                 }
                 Err(error) => panic!("the shared clusters cannot be started: {error:#}"),
@@ -56,7 +59,10 @@ impl Clusters {
         let (central, first, second) = tokio::join!(start(0, "central"), start(1, "remote-1"), start(2, "remote-2"));
         Ok(Self {
             central: central.context("starting central")?,
-            remotes: [first.context("starting remote-1")?, second.context("starting remote-2")?],
+            remotes: [
+                first.context("starting remote-1")?,
+                second.context("starting remote-2")?,
+            ],
         })
     }
 }

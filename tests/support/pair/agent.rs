@@ -85,8 +85,9 @@ impl Agent {
             deploy::namespace(&admin, namespace).await?;
         }
         deploy::roles(&admin, "agent", &options.namespace, &options.service_namespaces).await?;
-        let kubeconfig =
-            remote.service_account_kubeconfig(&options.namespace, "remote-istio-agent", options.server).await?;
+        let kubeconfig = remote
+            .service_account_kubeconfig(&options.namespace, "remote-istio-agent", options.server)
+            .await?;
         let metrics_address = ports::free()?;
         let log = options.folder.log(&options.name);
         let mut line = CommandLine::new(&options.name, program("remote-istio-agent")?, log).argument("run");
@@ -105,7 +106,7 @@ impl Agent {
         if !options.service_namespaces.is_empty() {
             line = line.flag("service-namespaces", options.service_namespaces.join(","));
         }
-        let line = options.arguments.iter().fold(line, |line, argument| line.argument(argument));
+        let line = options.arguments.iter().fold(line, CommandLine::argument);
         Ok(Self {
             daemon: Daemon::new(line, metrics_address),
         })

@@ -10,7 +10,7 @@ use crate::guardian::{CommandLine, Guarded, Signal};
 use crate::http;
 
 /// From start to ready; on a busy machine.
-const READY_DEADLINE: Duration = Duration::from_secs(60);
+const READY_DEADLINE: Duration = Duration::from_mins(1);
 
 /// From SIGTERM to the end.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(30);
@@ -27,8 +27,15 @@ pub fn program(name: &str) -> Result<PathBuf> {
     let folders = own.ancestors().skip(1).take(2);
     let found = folders.map(|folder| folder.join(name)).find(|path| path.is_file());
     found.with_context(|| {
-        let release = if own.components().any(|part| part.as_os_str() == "release") { " --release" } else { "" };
-        format!("there is no {name} beside {}: run `cargo build --workspace{release}` first", own.display())
+        let release = if own.components().any(|part| part.as_os_str() == "release") {
+            " --release"
+        } else {
+            ""
+        };
+        format!(
+            "there is no {name} beside {}: run `cargo build --workspace{release}` first",
+            own.display()
+        )
     })
 }
 
@@ -71,7 +78,10 @@ impl Daemon {
     /// Its process while it runs.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        self.process.as_ref().filter(|process| process.exited().is_none()).map(Guarded::pid)
+        self.process
+            .as_ref()
+            .filter(|process| process.exited().is_none())
+            .map(Guarded::pid)
     }
 
     /// All it has logged so far, over all its lives.
@@ -213,8 +223,11 @@ impl Metrics {
     pub fn sum(&self, name: &str, labels: &[&str]) -> f64 {
         let series = self.0.lines().filter(|line| !line.starts_with('#'));
         let named = series.filter_map(|line| line.strip_prefix(name));
-        let matching = named.filter(|rest| rest.starts_with([' ', '{']) && labels.iter().all(|label| rest.contains(label)));
-        matching.filter_map(|rest| rest.rsplit('}').next()?.split_whitespace().next()?.parse::<f64>().ok()).sum()
+        let matching =
+            named.filter(|rest| rest.starts_with([' ', '{']) && labels.iter().all(|label| rest.contains(label)));
+        matching
+            .filter_map(|rest| rest.rsplit('}').next()?.split_whitespace().next()?.parse::<f64>().ok())
+            .sum()
     }
 }
 

@@ -84,8 +84,9 @@ impl Hub {
             deploy::namespace(&admin, namespace).await?;
         }
         deploy::roles(&admin, "hub", &options.namespace, &options.service_namespaces).await?;
-        let kubeconfig =
-            central.service_account_kubeconfig(&options.namespace, "remote-istio-hub", options.server).await?;
+        let kubeconfig = central
+            .service_account_kubeconfig(&options.namespace, "remote-istio-hub", options.server)
+            .await?;
         let (sync_address, metrics_address) = (ports::free()?, ports::free()?);
         let log = options.folder.log(&options.replica);
         let mut line = CommandLine::new(&options.replica, program("remote-istio-hub")?, log)
@@ -103,7 +104,7 @@ impl Hub {
         if !options.service_namespaces.is_empty() {
             line = line.flag("service-namespaces", options.service_namespaces.join(","));
         }
-        let line = options.arguments.iter().fold(line, |line, argument| line.argument(argument));
+        let line = options.arguments.iter().fold(line, CommandLine::argument);
         Ok(Self {
             daemon: Daemon::new(line, metrics_address),
             sync_address,

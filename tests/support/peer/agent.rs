@@ -27,6 +27,8 @@ pub struct ScriptedAgent {
     link: Link,
     outgoing: mpsc::Sender<Bytes>,
     incoming: Streaming<v1::HubFrame>,
+    /// Frames of the hub so far, for heartbeats.
+    received: u64,
 }
 
 impl ScriptedAgent {
@@ -71,6 +73,7 @@ impl ScriptedAgent {
             link,
             outgoing,
             incoming,
+            received: 0,
         })
     }
 
@@ -105,6 +108,7 @@ impl ScriptedAgent {
             let frame = timeout(PATIENCE, self.incoming.message())
                 .await
                 .context("waited for a frame of the hub in vain")??;
+            self.received += 1;
             match frame.context("the hub ended the session without a word")?.frame {
                 Some(hub_frame::Frame::Heartbeat(beat)) => self.answer(beat.sequence).await?,
                 Some(other) => return Ok(other),
@@ -116,7 +120,7 @@ impl ScriptedAgent {
     async fn answer(&self, sequence: u64) -> Result<()> {
         let heartbeat = v1::Heartbeat {
             sequence,
-            received: sequence,
+            received: self.received,
             ..v1::Heartbeat::default()
         };
         self.send(agent_frame::Frame::Heartbeat(heartbeat)).await

@@ -1,5 +1,6 @@
 //! The scripted hub.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -39,6 +40,10 @@ pub struct HubSession {
     incoming: Streaming<v1::AgentFrame>,
     outgoing: mpsc::Sender<Result<v1::HubFrame, Status>>,
     nonce: u64,
+    /// Frames of the agent so far, for heartbeats.
+    received: u64,
+    /// What the agent said last of each key.
+    applied: BTreeMap<String, v1::Applied>,
 }
 
 impl ScriptedHub {
@@ -122,6 +127,8 @@ impl Sync for Doorman {
             incoming,
             outgoing,
             nonce: 0,
+            received: 1,
+            applied: BTreeMap::new(),
         };
         let taken = self.0.send(session).await;
         taken.map_err(|_| Status::unavailable("the test has ended"))?;
@@ -179,7 +186,7 @@ impl HubSession {
     /// # Errors
     /// The session has ended.
     pub async fn snapshot(&mut self, lane: Lane, objects: Vec<(Key, Object)>, released: bool) -> Result<u64> {
-        let objects: std::collections::BTreeMap<_, _> = objects
+        let objects: BTreeMap<_, _> = objects
             .into_iter()
             .map(|(key, object)| (key, Arc::new(object)))
             .collect();
@@ -204,7 +211,7 @@ impl HubSession {
         Ok(self.nonce)
     }
 
-    /// The next frame of the agent; heartbeats are passed over.
+    /// The next frame of the agent; heartbeats are answered and passed over, what a status says is kept.
     ///
     /// # Errors
     /// The session has ended, or nothing came for long.
@@ -213,12 +220,29 @@ impl HubSession {
             let frame = timeout(PATIENCE, self.incoming.message())
                 .await
                 .context("waited for a frame of the agent in vain")??;
+            self.received += 1;
             match frame.context("the agent ended the session")?.frame {
-                Some(agent_frame::Frame::Heartbeat(_)) => {}
-                Some(other) => return Ok(other),
+                Some(agent_frame::Frame::Heartbeat(beat)) => self.answer(beat.sequence).await?,
+                Some(other) => {
+                    if let agent_frame::Frame::Status(status) = &other {
+                        let entries = status.entries.iter();
+                        self.applied
+                            .extend(entries.map(|entry| (entry.key.clone(), entry.clone())));
+                    }
+                    return Ok(other);
+                }
                 None => bail!("the agent sent a frame of no kind"),
             }
         }
+    }
+
+    async fn answer(&self, sequence: u64) -> Result<()> {
+        let heartbeat = v1::Heartbeat {
+            sequence,
+            received: self.received,
+            ..v1::Heartbeat::default()
+        };
+        self.send(hub_frame::Frame::Heartbeat(heartbeat)).await
     }
 
     /// The ack of one delta; what comes before it is passed over.
@@ -241,13 +265,11 @@ impl HubSession {
     pub async fn applied(&mut self, key: &Key, state: v1::ApplyState) -> Result<v1::Applied> {
         let key = key.to_string();
         loop {
-            let agent_frame::Frame::Status(status) = self.next().await? else {
-                continue;
-            };
-            let says = |entry: &v1::Applied| entry.key == key && entry.state == i32::from(state);
-            if let Some(entry) = status.entries.into_iter().find(says) {
-                return Ok(entry);
+            let said = self.applied.get(&key).filter(|entry| entry.state == i32::from(state));
+            if let Some(entry) = said {
+                return Ok(entry.clone());
             }
+            self.next().await?;
         }
     }
 }

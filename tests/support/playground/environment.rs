@@ -8,6 +8,24 @@ use crate::guardian::quote;
 use crate::pair::Daemon;
 use crate::tools::Tool;
 
+/// What to type in another terminal.
+const TOUR: &str = r#"
+In another terminal:
+
+  . {environment}
+  $KUBECTL --kubeconfig $CENTRAL_KUBECONFIG apply -f {resources}
+  $KUBECTL --kubeconfig $CENTRAL_KUBECONFIG get remoteistios,pods -n istio-system
+  $KUBECTL --kubeconfig $REMOTE_1_KUBECONFIG get services,endpoints,endpointslices -n istio-system
+
+Speak as remote-1 in the place of its agent, then start the agent again:
+
+  kill $AGENT_1_PID
+  (echo '{"hello":{"protocol_min":1,"protocol_max":1,"boot_id":"by-hand","session_epoch":1000,"connection":1}}'; sleep 3) |
+    $GRPCURL -cacert $LINK_CA -cert $REMOTE_1_CERTIFICATE -key $REMOTE_1_KEY -import-path $PROTO \
+      -proto remoteistio/v1/sync.proto -d @ $HUB_SYNC_ADDRESS remoteistio.v1.Sync/Session
+  sh -c "$AGENT_1_COMMAND"
+"#;
+
 impl Playground {
     /// Names and values in the order of the page.
     fn values(&self) -> Vec<(String, String)> {
@@ -16,7 +34,10 @@ impl Playground {
         values.path("GRPCURL", self.tools.path(Tool::Grpcurl));
         values.path("CENTRAL_KUBECONFIG", self.central.admin_kubeconfig());
         for (number, remote) in (1..).zip(&self.remotes) {
-            values.path(&format!("REMOTE_{number}_KUBECONFIG"), remote.cluster.admin_kubeconfig());
+            values.path(
+                &format!("REMOTE_{number}_KUBECONFIG"),
+                remote.cluster.admin_kubeconfig(),
+            );
         }
         values.text("HUB_SYNC_ADDRESS", self.hub.sync_address().to_string());
         values.daemon("HUB", &self.hub);
@@ -66,22 +87,12 @@ impl Playground {
                 agent.pid().unwrap_or_default()
             );
         }
-        let _ = write!(
-            page,
-            "logs          {}\n\n\
-             In another terminal:\n\n  \
-             . {}\n  \
-             $KUBECTL --kubeconfig $CENTRAL_KUBECONFIG apply -f {}\n  \
-             $KUBECTL --kubeconfig $CENTRAL_KUBECONFIG get remoteistios,pods -n istio-system\n  \
-             $KUBECTL --kubeconfig $REMOTE_1_KUBECONFIG get services,endpoints,endpointslices -n istio-system\n  \
-             kill $AGENT_1_PID; sh -c \"$AGENT_1_COMMAND\"    # one stopped, and started again by hand\n  \
-             echo '{{\"hello\":{{\"protocol_min\":1,\"protocol_max\":1,\"boot_id\":\"by-hand\",\"session_epoch\":1000,\"connection\":1}}}}' | cat - /dev/tty |\n    \
-             $GRPCURL -cacert $LINK_CA -cert $REMOTE_1_CERTIFICATE -key $REMOTE_1_KEY -import-path $PROTO \\\n      \
-             -proto remoteistio/v1/sync.proto -d @ $HUB_SYNC_ADDRESS remoteistio.v1.Sync/Session    # speak as remote-1\n\n",
-            self.link.folder().path().join("logs").display(),
-            environment.display(),
-            resources.display(),
-        );
+        let logs = self.link.folder().path().join("logs");
+        let tour = TOUR
+            .replace("{environment}", &environment.display().to_string())
+            .replace("{resources}", &resources.display().to_string());
+        // Writing to a String cannot fail.
+        let _ = writeln!(page, "logs          {}\n{tour}", logs.display());
         page
     }
 }
@@ -99,7 +110,10 @@ impl Values {
     }
 
     fn daemon(&mut self, prefix: &str, daemon: &Daemon) {
-        self.text(&format!("{prefix}_METRICS_ADDRESS"), daemon.metrics_address().to_string());
+        self.text(
+            &format!("{prefix}_METRICS_ADDRESS"),
+            daemon.metrics_address().to_string(),
+        );
         self.path(&format!("{prefix}_LOG"), daemon.log_path());
         self.text(&format!("{prefix}_PID"), daemon.pid().unwrap_or_default().to_string());
         self.text(&format!("{prefix}_COMMAND"), daemon.command().shell());

@@ -20,7 +20,7 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// A build that takes longer stands still. A cold Kubernetes on one slow core takes a quarter of this.
-const BUILD_LIMIT: Duration = Duration::from_secs(60 * 60);
+const BUILD_LIMIT: Duration = Duration::from_hours(1);
 
 /// Lines of the build's errors that are shown.
 const SHOWN_LINES: usize = 15;
@@ -54,7 +54,9 @@ fn lock(tool: Tool, cache: &Path) -> Result<File> {
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
-            Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("locking {}", path.display())),
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("locking {}", path.display()));
+            }
             Err(TryLockError::WouldBlock) if started.elapsed() > BUILD_LIMIT => {
                 bail!("another process has held {} for an hour: end it", path.display())
             }
@@ -74,18 +76,27 @@ fn check_go() -> Result<()> {
     let output = Command::new("go").arg("version").current_dir("/").output();
     let said = match output {
         Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
-        Err(error) => bail!("go cannot be run ({error}): install Go 1.26 or newer from https://go.dev/dl and put it on the PATH"),
+        Err(error) => {
+            bail!("go cannot be run ({error}): install Go 1.26 or newer from https://go.dev/dl and put it on the PATH")
+        }
     };
     if go_minor(&said).is_some_and(|minor| minor >= 21) {
         return Ok(());
     }
-    bail!("{:?} is too old: install Go 1.26 or newer from https://go.dev/dl and put it first on the PATH", said.trim())
+    bail!(
+        "{:?} is too old: install Go 1.26 or newer from https://go.dev/dl and put it first on the PATH",
+        said.trim()
+    )
 }
 
 /// The N of `go version go1.N.P …`.
 fn go_minor(said: &str) -> Option<u32> {
     let digits = said.split_whitespace().nth(2)?.strip_prefix("go1.")?;
-    digits.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
+    digits
+        .split(|letter: char| !letter.is_ascii_digit())
+        .next()?
+        .parse()
+        .ok()
 }
 
 /// All that decides what a build gives.
@@ -98,17 +109,23 @@ struct Recipe {
 
 impl Recipe {
     fn of(tool: Tool) -> Result<Self> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/go").join(tool.module());
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tools/go")
+            .join(tool.module());
         let read = |name: &str| {
             let path = folder.join(name);
             fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
         };
         let (modules, sums) = (read("go.mod")?, read("go.sum")?);
-        let mut flags: Vec<String> = ["-mod=readonly", "-trimpath", "-buildvcs=false"].map(String::from).to_vec();
+        let mut flags: Vec<String> = ["-mod=readonly", "-trimpath", "-buildvcs=false"]
+            .map(String::from)
+            .to_vec();
         flags.push(format!("-ldflags=-s -w{}", stamps(tool, &modules)));
         let all = [&modules, &sums, &flags.join(" "), tool.package()].join("\n");
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, all.as_bytes());
-        let digest = digest.as_ref()[..8].iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+        let digest = digest.as_ref()[..8]
+            .iter()
+            .fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
         Ok(Self {
             tool,
             folder,
@@ -120,7 +137,9 @@ impl Recipe {
     fn build(&self, output: &Path) -> Result<()> {
         let name = self.tool.name();
         let usual = duration(self.tool.usual_seconds());
-        say(&format!("building {name} from its Go module, once; usually {usual} on two cores"));
+        say(&format!(
+            "building {name} from its Go module, once; usually {usual} on two cores"
+        ));
         let mut child = Command::new("go")
             .args(["build", "-v"])
             .args(&self.flags)
@@ -150,7 +169,9 @@ impl Recipe {
             }
             if started.elapsed() > BUILD_LIMIT {
                 child.kill().context("ending go")?;
-                bail!("building {name} has taken an hour; look whether this machine has memory and network, then try again");
+                bail!(
+                    "building {name} has taken an hour; look whether this machine has memory and network, then try again"
+                );
             }
             if told.elapsed() > TELL_EVERY {
                 told = Instant::now();
@@ -162,7 +183,9 @@ impl Recipe {
             }
             std::thread::sleep(LOOK_EVERY);
         };
-        reader.join().map_err(|_| anyhow::anyhow!("the reader of go's output panicked"))?;
+        reader
+            .join()
+            .map_err(|_| anyhow::anyhow!("the reader of go's output panicked"))?;
         if !status.success() {
             bail!("building {name} failed: {}", explain(&progress.lines.lock()));
         }
@@ -176,7 +199,9 @@ fn stamps(tool: Tool, modules: &str) -> String {
     if tool.module() != "kubernetes" {
         return String::new();
     }
-    let version = modules.lines().find_map(|line| line.trim().strip_prefix("require k8s.io/kubernetes "));
+    let version = modules
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("require k8s.io/kubernetes "));
     let version = version.unwrap_or("v0.0.0").trim();
     let minor = version.split('.').nth(1).unwrap_or("0");
     let stamp = |package: &str| {
@@ -207,7 +232,10 @@ impl Progress {
     }
 
     fn words(&self) -> String {
-        let (downloaded, compiled) = (self.downloaded.load(Ordering::Relaxed), self.compiled.load(Ordering::Relaxed));
+        let (downloaded, compiled) = (
+            self.downloaded.load(Ordering::Relaxed),
+            self.compiled.load(Ordering::Relaxed),
+        );
         match (downloaded, compiled) {
             (0, 0) => "starting".to_owned(),
             (downloaded, 0) => format!("{downloaded} modules downloaded"),
@@ -229,7 +257,15 @@ fn explain(lines: &[String]) -> String {
         "the disk is full: the build needs about 3 GB for Go's own caches (see `go env GOCACHE GOMODCACHE`)"
     } else if has(&["GOTOOLCHAIN=local", "toolchain not available"]) {
         "this Go is older than the module asks for and may not fetch a newer one: install Go 1.26 or newer, or unset GOTOOLCHAIN"
-    } else if has(&["dial tcp", "no such host", "i/o timeout", "connection refused", "TLS handshake", "proxyconnect"]) {
+    } else if has(&[
+        "dial tcp",
+        "no such host",
+        "i/o timeout",
+        "connection refused",
+        "TLS handshake",
+        "proxyconnect",
+        "disabled by GOPROXY",
+    ]) {
         "the Go module proxy cannot be reached: check the network and `go env GOPROXY`, or set KUBEBUILDER_ASSETS for what you have"
     } else if has(&["signal: killed", "cannot allocate memory"]) {
         "the compiler was killed: it needs about 4 GB of memory; try again with GOMAXPROCS=1"
@@ -265,7 +301,10 @@ mod tests {
     #[test]
     fn kubernetes_is_stamped_with_the_version_of_its_module() {
         let stamped = stamps(Tool::ApiServer, "module x\n\nrequire k8s.io/kubernetes v1.37.2\n");
-        assert!(stamped.contains("k8s.io/component-base/version.gitVersion=v1.37.2 "), "{stamped}");
+        assert!(
+            stamped.contains("k8s.io/component-base/version.gitVersion=v1.37.2 "),
+            "{stamped}"
+        );
         assert!(stamped.contains("gitMinor=37"), "{stamped}");
         assert_eq!(stamps(Tool::Etcd, "require k8s.io/kubernetes v1.37.2"), "");
     }

@@ -54,7 +54,12 @@ fn check(path: &Path) -> Result<()> {
 
 /// The N of `Kubernetes v1.N.P`.
 fn minor(said: &str) -> Option<u32> {
-    said.trim().strip_prefix("Kubernetes v1.")?.split('.').next()?.parse().ok()
+    said.trim()
+        .strip_prefix("Kubernetes v1.")?
+        .split('.')
+        .next()?
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]

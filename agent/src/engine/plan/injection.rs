@@ -13,7 +13,9 @@ const ENABLED: &str = "enabled";
 
 /// The labels of an injected namespace.
 fn labels() -> BTreeMap<String, String> {
-    [names::INJECTION, names::MANAGED_INJECTION].map(|label| (label.to_owned(), ENABLED.to_owned())).into()
+    [names::INJECTION, names::MANAGED_INJECTION]
+        .map(|label| (label.to_owned(), ENABLED.to_owned()))
+        .into()
 }
 
 fn owns_any(namespace: &NamespaceLabels) -> bool {
@@ -31,7 +33,10 @@ impl Planner<'_> {
             return Some(Fault::new(ApplyState::NamespaceMissing, detail));
         };
         if let Some(word) = found.labels.get(names::INJECTION).filter(|word| *word != ENABLED) {
-            let detail = format!("somebody set {}={word} on namespace {namespace}: that stands", names::INJECTION);
+            let detail = format!(
+                "somebody set {}={word} on namespace {namespace}: that stands",
+                names::INJECTION
+            );
             state.progress(&name).settled = false;
             if owns_any(found) {
                 self.write_labels(state, found, BTreeMap::new(), step);
@@ -51,8 +56,14 @@ impl Planner<'_> {
             self.write_labels(state, found, labels(), step);
         }
         let settled = state.progress(&name).settled && step.write.is_none();
-        let open = || Fault::new(ApplyState::Unavailable, format!("namespace {namespace} is not labelled yet"));
-        self.fault(state).or_else(|| (!settled && step.write.is_none()).then(open))
+        let open = || {
+            Fault::new(
+                ApplyState::Unavailable,
+                format!("namespace {namespace} is not labelled yet"),
+            )
+        };
+        self.fault(state)
+            .or_else(|| (!settled && step.write.is_none()).then(open))
     }
 
     /// Gives up our labels. What a user set himself is his and stays.
@@ -75,7 +86,11 @@ impl Planner<'_> {
             step.wake_at(at);
             return;
         }
-        let resource = NamespaceLabels { labels, owned_labels: [].into(), ..found.clone() };
+        let resource = NamespaceLabels {
+            labels,
+            owned_labels: [].into(),
+            ..found.clone()
+        };
         step.write = Some((name, Write::Apply(Resource::Namespace(resource))));
     }
 }

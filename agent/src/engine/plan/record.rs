@@ -27,7 +27,11 @@ impl Planner<'_> {
 
     /// What stands in the way of the record.
     pub(super) fn record_fault(&self, state: &State) -> Option<Fault> {
-        state.progress.get(&names::record(self.settings, &state.key))?.fault.clone()
+        state
+            .progress
+            .get(&names::record(self.settings, &state.key))?
+            .fault
+            .clone()
     }
 
     /// Writes the record, if it differs and nothing forbids it now.
@@ -37,12 +41,15 @@ impl Planner<'_> {
         let write = match self.observed.get(&name) {
             None => Write::Create(record),
             Some(found) if !self.observed.is_owned(found) => {
-                self.unkeepable(state, &name, progress::foreign(&describe(&name)), step);
+                Self::unkeepable(state, &name, progress::foreign(&describe(&name)), step);
                 return;
             }
             Some(_) if self.statistics.unreadable_records.contains_key(&name) => {
-                let detail = format!("{} is unreadable and left alone: delete it once it is no longer wanted", describe(&name));
-                self.unkeepable(state, &name, Fault::new(ApplyState::Rejected, detail), step);
+                let detail = format!(
+                    "{} is unreadable and left alone: delete it once it is no longer wanted",
+                    describe(&name)
+                );
+                Self::unkeepable(state, &name, Fault::new(ApplyState::Rejected, detail), step);
                 return;
             }
             Some(found) if matching::matches(&record, found) => {
@@ -63,7 +70,7 @@ impl Planner<'_> {
         step.write = Some((name, write));
     }
 
-    fn unkeepable(&mut self, state: &mut State, name: &ObjectName, fault: Fault, step: &mut Step) {
+    fn unkeepable(state: &mut State, name: &ObjectName, fault: Fault, step: &mut Step) {
         step.unkeepable = Some(fault.detail.clone());
         state.progress(name).fault = Some(fault);
     }
@@ -72,7 +79,11 @@ impl Planner<'_> {
     pub(super) fn refresh_record(&mut self, state: &mut State, step: &mut Step) {
         let record = Resource::ConfigMap(Box::new(state.record().write(self.settings)));
         let name = record.name();
-        if self.observed.get(&name).is_some_and(|found| matching::matches(&record, found)) {
+        if self
+            .observed
+            .get(&name)
+            .is_some_and(|found| matching::matches(&record, found))
+        {
             state.record_due = None;
             state.progress(&name).settle(self.now);
             return;
