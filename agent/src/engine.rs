@@ -95,6 +95,8 @@ struct Flight {
     key: Key,
     object: ObjectName,
     write: Write,
+    /// Revision of the object that a watch saw go meanwhile: an answer no newer than this is of what is gone.
+    gone: Option<u64>,
 }
 
 impl Engine {
@@ -150,6 +152,10 @@ impl Engine {
         let (name, news) = match seen {
             Seen::Present(resource) => (resource.name(), self.observed.put(resource)),
             Seen::Gone(name) => {
+                let gone = self.observed.get(&name).and_then(Resource::revision);
+                for flight in self.in_flight.values_mut().filter(|flight| flight.object == name) {
+                    flight.gone = flight.gone.max(gone);
+                }
                 let news = self.observed.remove(&name);
                 self.statistics.unreadable_records.remove(&name);
                 (name, news)

@@ -42,7 +42,7 @@ pub async fn run(plan: &Plan) -> Result<bool> {
 
 async fn measure(world: &mut World, plan: &Plan) -> Result<Report> {
     let mut blocks = Vec::new();
-    for remotes in plan.remotes {
+    for remotes in plan.remotes.iter().copied() {
         world.grow(remotes).await?;
         blocks.extend(rounds::measure(world, plan).await?);
     }

@@ -32,12 +32,12 @@ pub struct Remote {
 
 /// All of it; it ends with the handle.
 pub struct World {
+    /// Pods of each system and what is seen of them; the watches end before what they watch.
+    pub changes: BTreeMap<System, Changes>,
     /// The hub.
     pub hub: Hub,
     /// The remotes so far.
     pub remotes: Vec<Remote>,
-    /// Pods of each system and what is seen of them.
-    pub changes: BTreeMap<System, Changes>,
     /// Where pods change.
     pub central: Cluster,
     link: Link,

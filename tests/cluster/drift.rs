@@ -126,7 +126,7 @@ fn foreign_objects_of_the_same_name_are_left_alone_and_reported() {
             .create(
                 "Service",
                 "istio-pilot",
-                json!({"spec": {"selector": {"mine": "yes"}, "ports": [{"port": 80}]}}),
+                json!({"spec": {"clusterIP": "None", "selector": {"mine": "yes"}, "ports": [{"port": 80}]}}),
             )
             .await;
         remote
@@ -150,7 +150,10 @@ fn foreign_objects_of_the_same_name_are_left_alone_and_reported() {
             .until_status_of(&name, "the foreign object is named", |status| {
                 let applied = status["conditions"].as_array().into_iter().flatten();
                 let mut messages = applied.filter(|condition| condition["type"] == "Applied");
-                messages.any(|applied| applied["message"].to_string().contains("istio-pilot"))
+                messages.any(|applied| {
+                    let message = applied["message"].to_string();
+                    message.contains("istio-pilot") && message.contains("Foreign")
+                })
             })
             .await;
         assert_eq!(status["Status"], "ReconcileFailed", "{status}");
@@ -169,7 +172,7 @@ fn foreign_objects_of_the_same_name_are_left_alone_and_reported() {
         remote.delete("Endpoints", "istio-pilot").await;
         remote
             .until_object("Service", "istio-pilot", |service| {
-                service["spec"]["clusterIP"] == "None"
+                service["spec"]["selector"].is_null()
             })
             .await;
         mesh.until_ready(0).await;

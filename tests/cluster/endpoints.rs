@@ -1,6 +1,6 @@
 //! From pods on central to addresses in the remote.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::eventually::{eventually, seen};
 
 use crate::mesh::{Mesh, run};
@@ -157,6 +157,11 @@ fn service_that_central_does_not_have_is_served_by_its_selector() {
     });
 }
 
+fn port(port: &Value) -> (String, u64) {
+    let name = port["name"].as_str().unwrap_or_default().to_owned();
+    (name, port["port"].as_u64().unwrap_or_default())
+}
+
 #[test]
 fn ports_follow_the_central_service_with_named_target_ports_resolved() {
     run(async {
@@ -177,21 +182,15 @@ fn ports_follow_the_central_service_with_named_target_ports_resolved() {
             .ready()
             .await;
         remote.until_addresses("istio-telemetry", &["10.1.0.9"]).await;
-        let slices = remote.slices("istio-telemetry").await;
-        let mut ports: Vec<(String, u64)> = slices[0]["ports"]
-            .as_array()
-            .expect("ports")
-            .iter()
-            .map(|port| {
-                let name = port["name"].as_str().unwrap_or_default().to_owned();
-                (name, port["port"].as_u64().expect("a number"))
-            })
-            .collect();
-        ports.sort();
-        assert_eq!(
-            ports,
-            [("grpc-mixer".to_owned(), 19091), ("http-monitoring".to_owned(), 15014)]
-        );
+        // Pods and Services of central come by watches of their own: the ports may follow a moment later.
+        let wanted = [("grpc-mixer".to_owned(), 19091), ("http-monitoring".to_owned(), 15014)];
+        eventually("the slice has the ports of the pod", || async {
+            let slices = remote.slices("istio-telemetry").await;
+            let mut ports: Vec<(String, u64)> = slices[0]["ports"].as_array().into_iter().flatten().map(port).collect();
+            ports.sort();
+            seen(ports == wanted, format!("{ports:?}"))
+        })
+        .await;
         mesh.until_ready(0).await;
         let service = remote.object("Service", "istio-telemetry").await.expect("created");
         assert_eq!(service["spec"]["ports"][0]["port"], 9091);

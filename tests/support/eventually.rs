@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 /// After so long a condition that was expected is said to have failed. Far more than anything needs on a quiet
 /// machine: it only bounds a failing test, nothing is measured by it.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(40);

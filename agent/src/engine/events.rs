@@ -184,7 +184,7 @@ impl Engine {
 
     /// What an answer changes.
     pub(super) fn answered(&mut self, flight: &Flight, outcome: Outcome) {
-        let Flight { key, object, write } = flight;
+        let Flight { key, object, write, .. } = flight;
         let Some(state) = self.states.get_mut(key) else { return };
         state.in_flight = None;
         match outcome {
@@ -202,7 +202,7 @@ impl Engine {
     }
 
     fn stored(&mut self, flight: &Flight, answer: Resource) {
-        let Flight { key, object, write } = flight;
+        let Flight { key, object, write, .. } = flight;
         let Some(state) = self.states.get_mut(key) else { return };
         match write {
             Write::Create(_) if object.kind != Kind::ConfigMap => {
@@ -223,8 +223,14 @@ impl Engine {
             }
             _ => {}
         }
+        // From here on a difference is somebody else's doing, however soon it comes.
+        let wanted = state.wanted.iter().find(|(name, _)| name == object);
+        if wanted.is_some_and(|(_, wanted)| matching::matches(wanted, &answer)) {
+            state.progress(object).settle(self.now);
+        }
+        let is_gone = flight.gone.is_some_and(|gone| answer.revision() <= Some(gone));
         // Somebody else's newer change may already be known.
-        if self.observed.put(answer) {
+        if !is_gone && self.observed.put(answer) {
             self.changed(object);
         }
     }
@@ -247,7 +253,7 @@ impl Engine {
     }
 
     fn failed(&mut self, flight: &Flight, failure: &Failure) {
-        let Flight { key, object, write } = flight;
+        let Flight { key, object, write, .. } = flight;
         *self.statistics.failures.entry(reason(failure)).or_default() += 1;
         let Some(state) = self.states.get_mut(key) else { return };
         let what = plan::describe(object);

@@ -78,7 +78,8 @@ impl Resource {
     }
 
     /// Order of writes, where the API server's opaque text is a number, as it always has been.
-    fn revision(&self) -> Option<u64> {
+    #[must_use]
+    pub fn revision(&self) -> Option<u64> {
         self.metadata()?.resource_version.as_deref()?.parse().ok()
     }
 

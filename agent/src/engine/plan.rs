@@ -13,7 +13,7 @@ use remote_istio::model::{Applied, ApplyState, Key, Lane};
 use super::observed::Observed;
 use super::progress::{self, Fault, Replacement};
 use super::state::State;
-use super::{Kind, ObjectName, Resource, Settings, Statistics, Write, admit, matching, names, render};
+use super::{Kind, ObjectName, Resource, Settings, Statistics, Write, admit, matching, names};
 
 /// What the planner may look at.
 pub struct Planner<'a> {
@@ -252,7 +252,7 @@ impl Planner<'_> {
         if !self.may_write(state, name, step) {
             return Need::Waits;
         }
-        Need::Write(Write::Create(render::for_creation(wanted)))
+        Need::Write(Write::Create(wanted.clone()))
     }
 
     /// Owned: our labels, and in the inventory by UID, or by name while it is being created.

@@ -12,7 +12,7 @@ use remote_istio::model::{Endpoint, EndpointSet, Key, Port, Protocol, ServiceInt
 
 use super::kept::{Extra, Kept};
 use super::packing::Packed;
-use super::{Resource, Settings, names};
+use super::{Settings, names};
 
 /// Port of an `Endpoints` subset where none is known, since a subset wants one; the seed's.
 const PLACEHOLDER_PORT: i32 = 65_000;
@@ -228,21 +228,4 @@ fn subset(set: &EndpointSet, port_set: u32) -> EndpointSubset {
         ports: Some(ports),
         ..EndpointSubset::default()
     }
-}
-
-/// How an object is created. What a POST writes stays with the POST in the API server's book of fields, and a later
-/// apply could not take it away again: so whatever may have to go later is left for the first apply.
-#[must_use]
-pub fn for_creation(resource: &Resource) -> Resource {
-    let mut resource = resource.clone();
-    match &mut resource {
-        Resource::Service(service) => {
-            if let Some(spec) = &mut service.spec {
-                spec.ports = None;
-            }
-        }
-        Resource::Endpoints(endpoints) => endpoints.metadata.annotations = None,
-        Resource::EndpointSlice(_) | Resource::Namespace(_) | Resource::ConfigMap(_) => {}
-    }
-    resource
 }

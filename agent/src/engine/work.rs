@@ -81,6 +81,7 @@ impl Engine {
                 key: key.clone(),
                 object,
                 write,
+                gone: None,
             },
         );
     }

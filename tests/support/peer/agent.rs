@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
@@ -121,6 +122,7 @@ impl ScriptedAgent {
         let heartbeat = v1::Heartbeat {
             sequence,
             received: self.received,
+            unix_milliseconds: unix_milliseconds(),
             ..v1::Heartbeat::default()
         };
         self.send(agent_frame::Frame::Heartbeat(heartbeat)).await
@@ -177,6 +179,26 @@ impl ScriptedAgent {
         .await
     }
 
+    /// Accepts whatever comes and says that it is applied, until the session ends.
+    ///
+    /// # Errors
+    /// How the session ended; never a success.
+    pub async fn obey(mut self) -> Result<()> {
+        self.welcome().await?;
+        loop {
+            let delta = self.delta().await?;
+            self.accept(&delta).await?;
+            let applied = |upsert: &v1::Upsert| v1::Applied {
+                key: upsert.key.clone(),
+                version: upsert.version.clone(),
+                state: v1::ApplyState::Applied.into(),
+                ..v1::Applied::default()
+            };
+            let entries = delta.upserts.iter().map(applied).collect();
+            self.send(agent_frame::Frame::Status(v1::Status { entries })).await?;
+        }
+    }
+
     /// Waits until the hub ends the session, and returns its reason. Frames before that are passed over.
     ///
     /// # Errors
@@ -207,6 +229,12 @@ pub fn hello(boot_id: &str, session_epoch: u64) -> v1::Hello {
         kubernetes_version: "v1.37.2".to_owned(),
         ..v1::Hello::default()
     }
+}
+
+/// A clock that is right: a wrong one is worth a word in the status.
+fn unix_milliseconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn frame(kind: agent_frame::Frame) -> Vec<u8> {

@@ -334,6 +334,32 @@ fn tug_of_war_slows_down_and_is_reported_until_it_ends() {
 }
 
 #[test]
+fn opponent_that_strikes_before_our_write_is_answered_is_slowed_down_too() {
+    let mut bench = Bench::connected();
+    bench.send(&[(pilot(), endpoints(&["10.0.0.1"]))], &[]);
+    bench.pass(5);
+    let start = bench.remote.log.len();
+    bench.remote.delete(&slice_name(&pilot()));
+    bench.watch();
+    for _ in 0..50 {
+        bench.collect();
+        if bench.pending.is_empty() {
+            break;
+        }
+        let (id, write) = bench.pending.remove(0);
+        let outcome = bench.remote.write(&write);
+        bench.remote.delete(&slice_name(&pilot()));
+        bench.watch();
+        bench.engine.written(id, outcome, bench.now);
+    }
+    let creations = bench.remote.writes_since(start).len();
+    assert!(creations < 20, "{creations} writes at one moment");
+    assert_eq!(bench.told_state(&pilot()), Some(ApplyState::Contended));
+    bench.pass(180);
+    assert_eq!(bench.addresses().len(), 1);
+}
+
+#[test]
 fn record_that_is_not_ours_refuses_its_key_alone() {
     let mut bench = Bench::connected();
     bench.remote.put(foreign(&names::record(&settings(), &pilot_service())));
