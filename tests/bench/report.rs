@@ -225,19 +225,20 @@ impl Report {
                 measured.changes, measured.failed,
             );
         }
-        let _ = match push.stalled {
-            true => writeln!(
+        let _ = if push.stalled {
+            writeln!(
                 text,
                 "sequential-push, one is silent: stalled after {} changes; waited {} s for the next (time-out of its requests: {})",
                 push.arrived_ms.len(),
                 push.waited_seconds,
                 push.request_timeout
-            ),
-            false => writeln!(
+            )
+        } else {
+            writeln!(
                 text,
                 "sequential-push, one is silent: {:?} ms, not stalled",
                 push.arrived_ms
-            ),
+            )
         };
     }
 

@@ -51,9 +51,10 @@ impl Rival {
         let (sender, handled) = watch::channel(0);
         let task = tokio::spawn(follow(pods, way, sender));
         let mut rival = Self { system, task, handled };
-        match rival.until_handled(1, START_DEADLINE).await? {
-            true => Ok(Some(rival)),
-            false => bail!("{} does not watch after {START_DEADLINE:?}", system.name()),
+        if rival.until_handled(1, START_DEADLINE).await? {
+            Ok(Some(rival))
+        } else {
+            bail!("{} does not watch after {START_DEADLINE:?}", system.name())
         }
     }
 

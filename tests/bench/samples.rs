@@ -12,6 +12,10 @@ pub type Sample = Option<Duration>;
 
 /// Percentiles of samples, milliseconds. A failed one counts as the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the unit belongs into the names of the raw figures"
+)]
 pub struct Percentiles {
     /// Half of all changes took at most so long.
     pub p50_ms: f64,

@@ -122,13 +122,11 @@ async fn push(world: &mut World, others: &[usize], mut rival: Option<&mut Rival>
         request_timeout: "none",
     };
     for _ in 0..PUSHES {
-        match changes.one_within(others, rival.as_deref_mut(), STALLED).await? {
-            Some(sample) => pushed.arrived_ms.push(crate::samples::milliseconds(sample)),
-            None => {
-                pushed.stalled = true;
-                break;
-            }
-        }
+        let Some(sample) = changes.one_within(others, rival.as_deref_mut(), STALLED).await? else {
+            pushed.stalled = true;
+            break;
+        };
+        pushed.arrived_ms.push(crate::samples::milliseconds(sample));
     }
     Ok(pushed)
 }

@@ -1,8 +1,12 @@
 //! The audit log of an API server: what was really written, by whom.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::Value;
+
+/// No write for so long: what is deferred off the hot path is written by then.
+const QUIET: Duration = Duration::from_secs(4);
 
 /// One write.
 #[derive(Clone, Debug)]
@@ -37,6 +41,22 @@ impl Audit {
             path,
             namespace: namespace.to_owned(),
             from,
+        }
+    }
+
+    /// Waits until ours have written nothing but leases for a while. A write is in the log only after its effect can be
+    /// read, and some are deferred on purpose.
+    pub async fn until_quiet(&self) {
+        let mut writes = usize::MAX;
+        loop {
+            let ours = |event: &Event| event.is_ours && event.resource != "leases";
+            let now = self.since(ours).await.len();
+            if now == writes {
+                return;
+            }
+            writes = now;
+            // Silence is the condition here, and it can only be seen by listening for a while.
+            tokio::time::sleep(QUIET).await;
         }
     }
 

@@ -20,6 +20,7 @@ fn idle_pair_writes_nothing_besides_leases() {
         mesh.pod("pilot-a", "istio=pilot", "10.1.0.1").ready().await;
         mesh.until_ready(0).await;
         mesh.remote(0).until_quiet().await;
+        mesh.central_audit().await.until_quiet().await;
         let (central, remote) = (mesh.central_audit().await, mesh.remote(0).audit().await);
         // The one place where time itself is the condition.
         tokio::time::sleep(WINDOW).await;
@@ -46,6 +47,7 @@ fn idle_hub_with_twenty_agents_writes_nothing_besides_leases() {
             mesh.until_status_of(name, "everything is applied", |status| status["Status"] == "Available")
                 .await;
         }
+        mesh.central_audit().await.until_quiet().await;
         let audit = mesh.central_audit().await;
         tokio::time::sleep(WINDOW).await;
         let written = audit.since(|event| event.is_ours && event.resource != "leases").await;

@@ -1,7 +1,6 @@
 //! A remote: what stands there, seen as administrator, and who may do what.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -18,9 +17,6 @@ use crate::record::{AddressLog, ready_addresses};
 
 /// Kinds that an agent makes.
 const KINDS: [&str; 4] = ["Service", "Endpoints", "EndpointSlice", "ConfigMap"];
-
-/// No write for so long: deferred copies of what is kept are written by then.
-const QUIET: Duration = Duration::from_secs(4);
 
 /// One remote of a mesh.
 pub struct Remote {
@@ -154,20 +150,7 @@ impl Remote {
 
     /// Waits until the agent has written nothing for a while.
     pub async fn until_quiet(&self) {
-        let mut writes = usize::MAX;
-        let audit = self.audit().await;
-        loop {
-            let now = audit
-                .since(|event| event.is_ours && event.resource != "leases")
-                .await
-                .len();
-            if now == writes {
-                return;
-            }
-            writes = now;
-            // Silence is the condition here, and it can only be seen by listening for a while.
-            tokio::time::sleep(QUIET).await;
-        }
+        self.audit().await.until_quiet().await;
     }
 
     /// The writes from now on.
