@@ -54,3 +54,15 @@ fn crd_command_prints_the_file_under_deploy() {
         assert_eq!(printed.trim(), kept.trim());
     });
 }
+
+#[test]
+fn page_of_flags_is_what_the_programs_print() {
+    run(async {
+        let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/flags.md");
+        let page = std::fs::read_to_string(file).expect("docs/flags.md");
+        for (code, printed) in [run_hub(&["run", "--help"]).await, run_agent(&["run", "--help"]).await] {
+            assert_eq!(code, 0);
+            assert!(page.contains(printed.trim()), "docs/flags.md is not current, run `make docs`:\n{printed}");
+        }
+    });
+}
