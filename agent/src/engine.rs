@@ -1,7 +1,7 @@
 //! The agent's core: one pure state machine. Watch events, answers to writes, link events and time go in; writes and
 //! frames come out. It owns the session, what is observed and what is desired.
 //!
-//! An event never decides a write by itself: it marks the keys it concerns, and [`plan`] compares what each of them
+//! An event never decides a write by itself: it marks the keys it concerns, and `plan` compares what each of them
 //! wants with what is observed. So a lost, late or repeated event costs time and never correctness.
 
 mod admit;

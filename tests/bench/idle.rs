@@ -8,7 +8,7 @@ use serde::Serialize;
 use support::Cluster;
 use tokio::time::{sleep, sleep_until};
 
-use crate::processes::resident_mebibytes;
+use crate::processes::{Spent, resident_mebibytes};
 use crate::system::System;
 use crate::world::World;
 
@@ -33,6 +33,8 @@ pub struct Idle {
     pub hub_mebibytes: f64,
     /// That of the largest agent.
     pub agent_mebibytes_max: f64,
+    /// Processor time of one second in which nothing happens, milliseconds.
+    pub processor_ms_per_second: Spent,
 }
 
 /// Waits until what was deferred is written, then lets nothing happen for `length`.
@@ -44,7 +46,10 @@ pub async fn measure(world: &mut World, length: Duration) -> Result<Idle> {
     sleep_until(last + DEFERRED).await;
     println!("bench: nothing happens for {length:?}");
     let before = writes(world).await?;
+    let spent = world.spent()?;
     sleep(length).await;
+    let seconds = usize::try_from(length.as_secs()).unwrap_or(usize::MAX);
+    let processor_ms_per_second = world.spent()?.since(spent, seconds);
     let after = writes(world).await?;
     let mut idle = Idle {
         remotes: world.remotes.len(),
@@ -53,6 +58,7 @@ pub async fn measure(world: &mut World, length: Duration) -> Result<Idle> {
         lease_writes: 0,
         hub_mebibytes: resident_mebibytes(world.hub.pid().context("the hub has ended")?)?,
         agent_mebibytes_max: 0.0,
+        processor_ms_per_second,
     };
     for (what, count) in after {
         let new = count - before.get(&what).copied().unwrap_or_default();

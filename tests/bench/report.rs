@@ -254,6 +254,13 @@ impl Report {
         for (what, count) in &idle.writes {
             let _ = writeln!(text, "  {count} times {what}");
         }
+        let spent = idle.processor_ms_per_second;
+        let _ = writeln!(
+            text,
+            "Processor time of an idle second, milliseconds: central {:.1}, remotes {:.1}, etcd {:.1}, hub {:.1}, agents \
+             {:.1}, bench {:.1}",
+            spent.central, spent.remotes, spent.etcd, spent.hub, spent.agents, spent.bench
+        );
     }
 
     fn goals(&self, text: &mut String) {

@@ -18,7 +18,11 @@ pub async fn run(plan: &Plan) -> Result<bool> {
     if cfg!(debug_assertions) {
         println!("bench: THIS IS NOT A RELEASE BUILD, its figures mean nothing; run `make bench`");
     }
-    println!("bench: load average {} before anything was started", load_average());
+    println!(
+        "bench: {} processors, load average {} before anything was started",
+        std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
+        load_average()
+    );
     println!("bench: starting etcd, central and the hub");
     let mut world = World::start().await?;
     let measured = measure(&mut world, plan).await;
