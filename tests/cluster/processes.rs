@@ -62,7 +62,10 @@ fn page_of_flags_is_what_the_programs_print() {
         let page = std::fs::read_to_string(file).expect("docs/flags.md");
         for (code, printed) in [run_hub(&["run", "--help"]).await, run_agent(&["run", "--help"]).await] {
             assert_eq!(code, 0);
-            assert!(page.contains(printed.trim()), "docs/flags.md is not current, run `make docs`:\n{printed}");
+            assert!(
+                page.contains(printed.trim()),
+                "docs/flags.md is not current, run `make docs`:\n{printed}"
+            );
         }
     });
 }
