@@ -18,7 +18,7 @@ playground: build ## Central and REMOTES=2 remotes with hub and agents; stays un
 playground-down: build ## Ends a playground that was left behind
 	@target/debug/playground down
 
-test: tools build ## Unit, property, pair and cluster tests
+test: tools ## Unit, property, pair and cluster tests
 	cargo test --workspace
 
 lint: rust ## Format, clippy pedantic, documentation; a warning is an error
@@ -26,7 +26,7 @@ lint: rust ## Format, clippy pedantic, documentation; a warning is an error
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-bench: tools build-release ## From a pod's readiness on central to the remote slice, beside two others (QUICK=1 to try)
+bench: build-release ## From a pod's readiness on central to the remote slice, beside two others (QUICK=1 to try)
 	@target/release/bench $(if $(QUICK),--quick)
 
 docs: build ## Writes the generated pages: docs/flags.md, deploy/crds
@@ -39,8 +39,8 @@ docs: build ## Writes the generated pages: docs/flags.md, deploy/crds
 		done; \
 	} > docs/flags.md
 
-tools: rust go ## Builds etcd, Kubernetes, kwok and grpcurl from Go modules into the tool cache, once
-	@cargo run --quiet --package remote-istio-tests --bin tools
+tools: build ## Builds etcd, Kubernetes, kwok and grpcurl from Go modules into the tool cache, once
+	@target/debug/tools
 
 build: rust go
 	@echo "building hub, agent and tests (minutes the first time, seconds afterwards)"
