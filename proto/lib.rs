@@ -5,6 +5,7 @@
 //! and never each other.
 
 pub mod convert;
+pub mod enrolment;
 pub mod identity;
 pub mod lane;
 pub mod limits;

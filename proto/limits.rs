@@ -99,6 +99,33 @@ pub const RECONNECT_PAUSE: (Duration, Duration) = (Duration::from_millis(200), D
 /// A session that lived so long makes the next reconnect start from the first pause again.
 pub const HEALTHY_AFTER: Duration = Duration::from_mins(1);
 
+/// Roots one trust may hold: those of a rollover and some of a user's own.
+pub const TRUST_ROOTS: usize = 16;
+
+/// Addresses of one port one trust may hold.
+pub const TRUST_ADDRESSES: usize = 16;
+
+/// Bytes of one certificate, DER.
+pub const CERTIFICATE_MAX_BYTES: usize = 16 * 1024;
+
+/// Certificates of one chain.
+pub const CHAIN_MAX: usize = 8;
+
+/// Bytes of one signing request, DER.
+pub const REQUEST_MAX_BYTES: usize = 4 * 1024;
+
+/// Bytes of one message on the enrolment port.
+pub const ENROLMENT_MESSAGE_BYTES: usize = 192 * 1024;
+
+/// How far back a certificate's validity begins: clocks that are ten minutes off still see it as valid.
+pub const BACKDATED: Duration = Duration::from_mins(15);
+
+/// A token and a key get the same answer so long after the first, for an answer may be lost.
+pub const ANSWER_KEPT: Duration = Duration::from_mins(10);
+
+/// The holder of a session has so long to say whether it yields.
+pub const YIELD_DEADLINE: Duration = Duration::from_secs(5);
+
 /// Addresses in one `EndpointSlice`, the default of Kubernetes' own controller.
 pub const ADDRESSES_PER_SLICE: usize = 100;
 

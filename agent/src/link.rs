@@ -211,6 +211,7 @@ fn hello(facts: &Facts, connection: u64, greeting: &Greeting) -> v1::Hello {
         lanes: convert::lane_states(&greeting.lanes),
         kubernetes_version: facts.kubernetes_version.clone(),
         settled: greeting.settled,
+        trust_digest: Vec::new(),
     }
 }
 

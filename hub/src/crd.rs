@@ -1,18 +1,22 @@
 //! `RemoteIstio`: the resource on central that describes one remote. The CRD is generated from these types.
 
+mod identity;
 mod schema;
 mod status;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use kube::{CustomResource, CustomResourceExt as _, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+pub use identity::{RemoteIdentity, RemoteIdentitySpec, RemoteIdentityStatus, Revocation};
 pub use schema::{
     ADDRESSES_MAX, FORBIDDEN_NAMESPACES, NAMESPACES_MAX, PORTS_MAX, RANGES_MAX_BYTES, SELECTOR_MAX_BYTES, SERVICES_MAX,
     is_static_address,
 };
 pub use status::{RemoteIstioStatus, ServiceStatus, SessionStatus, State};
+pub use token::{Approval, JoinToken, JoinTokenSpec, JoinTokenStatus, TokenClaim, TokenState};
 
 /// Held by the hub until the remote has let go of what it was sent.
 pub const FINALIZER: &str = "istio.banzaicloud.io/remote-istio-hub";

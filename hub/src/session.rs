@@ -223,7 +223,7 @@ impl Session {
             }
             Some(Frame::Drain(drain)) => self.leaving = Some(limits::detail(drain.reason)),
             // No lane travels from agent to hub yet; what this release does not know is ignored and counted.
-            Some(Frame::Delta(_)) | None => self.samples.unknown_frames += 1,
+            Some(Frame::Delta(_) | Frame::TrustKept(_) | Frame::Yield(_)) | None => self.samples.unknown_frames += 1,
         }
         Ok(())
     }

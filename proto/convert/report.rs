@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{FrameError, at_most, no_longer_than, read_lane, write_lane};
+use crate::enrolment::TrustDigest;
 use crate::limits;
 use crate::model::{Applied, ApplyState, Key, Lane, LaneHash, Version};
 use crate::wire::{PROTOCOL_MAX, PROTOCOL_MIN, common_protocol, v1};
@@ -30,6 +31,8 @@ pub struct SessionHello {
     pub kubernetes_version: String,
     /// Everything held is applied, except what a status of this session says.
     pub settled: bool,
+    /// Digest of the trust the agent holds; nothing: its files say whom it trusts.
+    pub trust_digest: Option<TrustDigest>,
 }
 
 /// Reads a hello.
@@ -68,6 +71,7 @@ pub fn read_hello(hello: v1::Hello) -> Result<SessionHello, FrameError> {
         lanes: hello.lanes.iter().filter_map(known).collect(),
         kubernetes_version: hello.kubernetes_version,
         settled: hello.settled,
+        trust_digest: TrustDigest::from_bytes(&hello.trust_digest),
     })
 }
 

@@ -172,7 +172,7 @@ impl<'a> Conversation<'a> {
             }
             Some(Hubs::Claim(claim)) => self.claim(&claim),
             // No lane travels from agent to hub yet, so there is nothing to acknowledge.
-            Some(Hubs::Ack(_)) | None => {
+            Some(Hubs::Ack(_) | Hubs::Trust(_) | Hubs::Challenge(_)) | None => {
                 self.link.metrics.frame_unknown();
                 if !std::mem::replace(&mut self.unknown_said, true) {
                     tracing::info!(%address, "the hub sent a frame this release does not know, ignored");

@@ -184,6 +184,7 @@ pub(super) fn hello(lanes: BTreeMap<Lane, LaneHash>, settled: bool) -> convert::
         lanes,
         kubernetes_version: "v1.36.0".to_owned(),
         settled,
+        trust_digest: None,
     }
 }
 
