@@ -126,6 +126,18 @@ pub const ANSWER_KEPT: Duration = Duration::from_mins(10);
 /// The holder of a session has so long to say whether it yields.
 pub const YIELD_DEADLINE: Duration = Duration::from_secs(5);
 
+/// TLS handshakes in flight on the enrolment port; strangers knock there.
+pub const ENROLMENT_HANDSHAKES_IN_FLIGHT: usize = 64;
+
+/// Connections open on the enrolment port; more wait in the kernel's accept queue.
+pub const ENROLMENT_CONNECTIONS: usize = 256;
+
+/// A connection to the enrolment port lives no longer, counted from its acceptance: a join takes a few round trips.
+pub const ENROLMENT_CONNECTION_LIFETIME: Duration = Duration::from_secs(30);
+
+/// Head of a proxy's answer to CONNECT, bytes.
+pub const PROXY_ANSWER_MAX_BYTES: usize = 8 * 1024;
+
 /// Addresses in one `EndpointSlice`, the default of Kubernetes' own controller.
 pub const ADDRESSES_PER_SLICE: usize = 100;
 

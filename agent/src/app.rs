@@ -2,33 +2,29 @@
 
 mod clients;
 mod cluster;
+mod enrolled;
 mod epoch;
 mod process;
 #[cfg(test)]
 mod tests;
+mod work;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use remote_istio::identity::{Identity, RemoteName};
 use remote_istio::process::{
-    Admin, BindError, Condition, EXIT_CONFIGURATION, EXIT_FAILURE, Readiness, TaskError, Tasks, admin_router,
+    Admin, BindError, EXIT_CONFIGURATION, EXIT_FAILURE, Readiness, TaskError, Tasks, admin_router,
 };
-use remote_istio::tls::{TlsError, TlsSource};
-use tokio::sync::{mpsc, oneshot};
+use remote_istio::tls::{CertificateFiles, TlsError, TlsSource};
 use tokio_util::sync::CancellationToken;
 
-use crate::apply::Applier;
-use crate::args::Config;
-use crate::driver::{self, LINK_EVENTS_QUEUED};
-use crate::engine::Settings;
-use crate::link::{Facts, Link};
+use crate::args::{Config, Source};
 use crate::metrics::Metrics;
-use crate::observe::{self, OBSERVED_QUEUED, Scope};
 use clients::{ClientError, Clients};
 pub use process::run;
+use work::{Conditions, Work};
 
 /// The agent's release: what it says to the hub, and what it writes into records.
 pub const RELEASE: &str = env!("CARGO_PKG_VERSION");
@@ -78,7 +74,7 @@ impl StartError {
 #[derive(Debug)]
 pub struct Running {
     metrics_address: SocketAddr,
-    remote: RemoteName,
+    remote: Arc<OnceLock<RemoteName>>,
     tasks: Tasks,
 }
 
@@ -89,10 +85,10 @@ impl Running {
         self.metrics_address
     }
 
-    /// The remote's name, as the certificate says it.
+    /// The remote's name, as the certificate says it; nothing while there is no certificate.
     #[must_use]
-    pub fn remote(&self) -> &RemoteName {
-        &self.remote
+    pub fn remote(&self) -> Option<&RemoteName> {
+        self.remote.get()
     }
 
     /// Whoever cancels it asks the agent to stop.
@@ -121,28 +117,51 @@ impl Running {
 /// Starts an agent. It runs also while the API server or the hub cannot be reached, and says so at `/readyz`.
 ///
 /// # Errors
-/// Certificate, way to the API server, or admin address cannot be used.
+/// Certificate files, way to the API server, or admin address cannot be used.
 pub async fn start(config: Config) -> Result<Running, StartError> {
-    let tls = TlsSource::load(config.certificates.clone(), &config.trust_domain)?;
-    let remote = remote_of(&tls, &config)?;
+    let files = match &config.identity {
+        Source::Files(files) => Some(from_files(files, &config)?),
+        Source::Enrolled(_) => None,
+    };
     let clients = Clients::load(config.kubeconfig.as_deref()).await?;
     let admin = Admin::bind(config.metrics_address, "--metrics-address").await?;
     let metrics_address = admin.address();
 
     let (readiness, mut tasks) = (Readiness::default(), Tasks::default());
+    let identity = files.is_none().then(|| readiness.condition("identity"));
     let conditions = Conditions {
         watches: readiness.condition("watches"),
         hub: readiness.condition("hub"),
     };
-    let (metrics, registry) = Metrics::new(Arc::clone(&tls));
+    let (metrics, registry) = Metrics::new();
     let router = admin_router(readiness, Arc::new(registry));
     tasks.spawn("admin", admin.serve(router, tasks.stop().clone()));
-    tasks.spawn("certificates", Arc::clone(&tls).reload_loop(tasks.stop().clone()));
     tracing::info!(
-        %remote, release = RELEASE, namespace = %config.namespace, %metrics_address, kubernetes = %clients.url,
+        release = RELEASE, namespace = %config.namespace, %metrics_address, kubernetes = %clients.url,
         service_namespaces = ?config.service_namespaces, "agent starts"
     );
-    spawn_work(&mut tasks, config, &remote, tls, &clients, &metrics, conditions);
+    let remote = Arc::new(OnceLock::new());
+    let work = Work {
+        config,
+        clients,
+        metrics,
+        conditions,
+    };
+    match (files, identity) {
+        (Some((tls, name)), _) => {
+            tracing::info!(remote = %name, "identity from files");
+            remote.get_or_init(|| name.clone());
+            tasks.spawn("certificates", Arc::clone(&tls).reload_loop(tasks.stop().clone()));
+            let guide = work.guide_of_flags();
+            let (side, ends) = work::side();
+            work.spawn(&mut tasks, &name, tls, guide, side, ends.challenges);
+        }
+        (None, Some(condition)) => {
+            let (name, stop) = (Arc::clone(&remote), tasks.stop().clone());
+            tasks.spawn("enrolled", enrolled::run(work, condition, name, stop));
+        }
+        (None, None) => {}
+    }
     Ok(Running {
         metrics_address,
         remote,
@@ -150,114 +169,15 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     })
 }
 
-struct Conditions {
-    watches: Condition,
-    hub: Condition,
-}
-
-fn remote_of(tls: &TlsSource, config: &Config) -> Result<RemoteName, StartError> {
+fn from_files(files: &CertificateFiles, config: &Config) -> Result<(Arc<TlsSource>, RemoteName), StartError> {
+    let trust_domain = config.trust_domain_or_default();
+    let tls = TlsSource::load(files.clone(), trust_domain)?;
     match tls.own().identity {
-        Identity::Remote(remote) => Ok(remote),
+        Identity::Remote(remote) => Ok((tls, remote)),
         other => Err(StartError::NotARemote {
-            path: config.certificates.certificate.display().to_string(),
-            identity: other.uri(&config.trust_domain),
-            trust_domain: config.trust_domain.clone(),
+            path: files.certificate.display().to_string(),
+            identity: other.uri(trust_domain),
+            trust_domain: trust_domain.to_owned(),
         }),
     }
-}
-
-/// Watches, engine and link, tied to each other by bounded channels.
-fn spawn_work(
-    tasks: &mut Tasks,
-    config: Config,
-    remote: &RemoteName,
-    tls: Arc<TlsSource>,
-    clients: &Clients,
-    metrics: &Arc<Metrics>,
-    conditions: Conditions,
-) {
-    let stop = tasks.stop().clone();
-    let scope = Scope {
-        namespace: config.namespace.clone(),
-        service_namespaces: config.service_namespaces.clone(),
-    };
-    let (observed_tx, observed) = mpsc::channel(OBSERVED_QUEUED);
-    let (events, link_events) = mpsc::channel(LINK_EVENTS_QUEUED);
-    let (started_tx, started) = oneshot::channel();
-    let backlog = Arc::new(AtomicU32::new(0));
-
-    let driver = driver::Parts {
-        settings: Settings {
-            trust_domain: config.trust_domain,
-            remote: remote.clone(),
-            namespace: config.namespace.clone(),
-            service_namespaces: config.service_namespaces,
-            endpoints_objects: config.endpoints_objects,
-            release: RELEASE.to_owned(),
-        },
-        watches: scope.watches(),
-        observed,
-        link: link_events,
-        started: started_tx,
-        applier: Applier::new(clients.calls.clone()),
-        backlog: Arc::clone(&backlog),
-        metrics: Arc::clone(metrics),
-        listed: conditions.watches.clone(),
-    };
-    tasks.spawn("driver", driver::run(driver, stop.clone()));
-
-    let (calls, watches, condition) = (clients.calls.clone(), clients.watches.clone(), conditions.watches);
-    let (watch_metrics, watch_stop) = (Arc::clone(metrics), stop.clone());
-    tasks.spawn("watches", async move {
-        if cluster::supported(&calls, &condition, &watch_stop).await?.is_none() {
-            return Ok(());
-        }
-        observe::observe(watches, scope, observed_tx, watch_metrics, watch_stop).await?;
-        Ok::<(), remote_istio::process::BoxError>(())
-    });
-
-    let link = Link {
-        hubs: config.hubs,
-        tls,
-        remote: remote.clone(),
-        events,
-        backlog,
-        metrics: Arc::clone(metrics),
-        welcomed: conditions.hub,
-    };
-    let (calls, namespace) = (clients.calls.clone(), config.namespace);
-    tasks.spawn("link", async move {
-        if let Some(facts) = facts(&calls, &namespace, started, &link.welcomed, &stop).await {
-            link.run(facts, stop.clone()).await;
-        }
-        // Ends early only together with the driver, which says why.
-        stop.cancelled().await;
-    });
-}
-
-/// What a hello says of the agent, once the engine has started; nothing when the agent is asked to stop before.
-async fn facts(
-    client: &kube::Client,
-    namespace: &str,
-    started: oneshot::Receiver<()>,
-    hub: &Condition,
-    stop: &CancellationToken,
-) -> Option<Facts> {
-    hub.waits_for("first lists of the watches");
-    tokio::select! {
-        () = stop.cancelled() => return None,
-        started = started => started.ok()?,
-    }
-    let boot_id = format!("{:032x}", rand::random::<u128>());
-    let (kubernetes_version, cluster_uid) = cluster::describe(client, hub, stop).await?;
-    let session_epoch = epoch::raised(client, namespace, &boot_id, hub, stop).await?;
-    tracing::info!(session_epoch, %boot_id, %cluster_uid, %kubernetes_version, "session epoch raised");
-    hub.waits_for("first welcome of a hub");
-    Some(Facts {
-        cluster_uid,
-        boot_id,
-        session_epoch,
-        kubernetes_version,
-        release: RELEASE.to_owned(),
-    })
 }

@@ -1,5 +1,9 @@
 //! Flags and environment variables, turned into a [`Config`] that was checked as far as flags alone can be.
 
+mod source;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -11,8 +15,10 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use remote_istio::identity::{DEFAULT_TRUST_DOMAIN, is_trust_domain};
 use remote_istio::model::is_dns_label;
 use remote_istio::process::{EXIT_CONFIGURATION, LogFormat};
-use remote_istio::tls::CertificateFiles;
-use remote_istio::transport::HubAddress;
+use remote_istio::transport::{HubAddress, Way};
+
+pub use source::{Enrolment, Source};
+use source::{SourceFlags, source};
 
 /// Namespaces the API server keeps for itself: nothing is ever written there.
 const RESERVED_PREFIX: &str = "kube-";
@@ -20,12 +26,14 @@ const RESERVED_PREFIX: &str = "kube-";
 /// What an agent needs to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Where hub replicas listen; at least one.
+    /// Where hub replicas listen; none where the hub says so itself.
     pub hubs: Vec<HubAddress>,
-    /// Of the link's identities.
-    pub trust_domain: String,
-    /// Certificate, key and trust bundle of the link.
-    pub certificates: CertificateFiles,
+    /// How they are reached.
+    pub way: Way,
+    /// Of the link's identities, where it was given.
+    pub trust_domain: Option<String>,
+    /// Where the agent's identity comes from.
+    pub identity: Source,
     /// The agent's own namespace: records and its Lease live there.
     pub namespace: String,
     /// What the hub may write services and endpoints into.
@@ -40,6 +48,14 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Which log lines are written.
     pub log_level: String,
+}
+
+impl Config {
+    /// The trust domain of flags, else the usual one.
+    #[must_use]
+    pub fn trust_domain_or_default(&self) -> &str {
+        self.trust_domain.as_deref().unwrap_or(DEFAULT_TRUST_DOMAIN)
+    }
 }
 
 /// Why there is no configuration: a flag is wrong, or only a text was asked for.
@@ -97,7 +113,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Flags {
-    /// Where the hub listens, HOST:PORT; several: tried in turn
+    /// Where the hub listens, HOST:PORT; several: tried in turn. Not needed with --enrolment
     #[arg(
         long = "hub",
         env = "REMOTE_ISTIO_HUB",
@@ -105,10 +121,35 @@ struct Flags {
         value_delimiter = ','
     )]
     hubs: Vec<String>,
-    /// Trust domain of the link's identities
-    #[arg(long, env = "REMOTE_ISTIO_TRUST_DOMAIN", value_name = "DOMAIN", default_value = DEFAULT_TRUST_DOMAIN)]
-    trust_domain: String,
-    /// This agent's certificate chain, PEM; it names the remote
+    /// Trust domain of the link's identities; default: remote-istio.local
+    #[arg(long, env = "REMOTE_ISTIO_TRUST_DOMAIN", value_name = "DOMAIN")]
+    trust_domain: Option<String>,
+    /// Where the hub takes joins, HOST:PORT; several: tried in turn. Instead of --certificate, --key and --trust-bundle
+    #[arg(
+        long = "enrolment",
+        env = "REMOTE_ISTIO_ENROLMENT",
+        value_name = "HOST:PORT",
+        value_delimiter = ','
+    )]
+    enrolments: Vec<String>,
+    /// Pin of the hub's CA as `remote-istio-hub token create` prints it; several: one must fit
+    #[arg(
+        long = "pin",
+        env = "REMOTE_ISTIO_PIN",
+        value_name = "sha256:HEX",
+        value_delimiter = ','
+    )]
+    pins: Vec<String>,
+    /// The file with the join token
+    #[arg(long, env = "REMOTE_ISTIO_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The Secret that the token comes from; blanked after use. Default: remote-istio-agent-token
+    #[arg(long, env = "REMOTE_ISTIO_TOKEN_SECRET", value_name = "NAME")]
+    token_secret: Option<String>,
+    /// The Secret that key, certificate and trust are kept in. Default: remote-istio-agent-identity
+    #[arg(long, env = "REMOTE_ISTIO_IDENTITY_SECRET", value_name = "NAME")]
+    identity_secret: Option<String>,
+    /// This agent's certificate chain, PEM; it names the remote. Instead of --enrolment
     #[arg(long, env = "REMOTE_ISTIO_CERTIFICATE", value_name = "FILE")]
     certificate: Option<PathBuf>,
     /// The certificate's private key, PEM
@@ -188,9 +229,9 @@ where
 }
 
 fn check(flags: Flags) -> Result<Config, String> {
-    let hubs = hubs(&flags.hubs)?;
-    if !is_trust_domain(&flags.trust_domain) {
-        return Err(format!("--trust-domain {:?} is not a DNS name", flags.trust_domain));
+    let trust_domain = flags.trust_domain.filter(|domain| !domain.is_empty());
+    if let Some(wrong) = trust_domain.as_ref().filter(|domain| !is_trust_domain(domain)) {
+        return Err(format!("--trust-domain {wrong:?} is not a DNS name"));
     }
     if !is_dns_label(&flags.namespace) {
         return Err(format!("--namespace {:?} is not a namespace's name", flags.namespace));
@@ -200,15 +241,25 @@ fn check(flags: Flags) -> Result<Config, String> {
         .log_format
         .parse::<LogFormat>()
         .map_err(|error| error.to_string())?;
-    let certificates = CertificateFiles {
-        certificate: file(flags.certificate, "--certificate")?,
-        key: file(flags.key, "--key")?,
-        trust_bundle: file(flags.trust_bundle, "--trust-bundle")?,
-    };
+    let identity = source(SourceFlags {
+        enrolments: flags.enrolments,
+        pins: flags.pins,
+        token_file: flags.token_file,
+        token_secret: flags.token_secret,
+        identity_secret: flags.identity_secret,
+        certificate: flags.certificate,
+        key: flags.key,
+        trust_bundle: flags.trust_bundle,
+    })?;
+    let hubs = addresses("--hub", &flags.hubs)?;
+    if hubs.is_empty() && matches!(identity, Source::Files(_)) {
+        return Err("--hub HOST:PORT is missing: where does the hub listen?".to_owned());
+    }
     Ok(Config {
         hubs,
-        trust_domain: flags.trust_domain,
-        certificates,
+        way: way(|name| std::env::var(name).ok())?,
+        trust_domain,
+        identity,
         namespace: flags.namespace,
         service_namespaces,
         endpoints_objects: flags.endpoints_objects,
@@ -219,18 +270,25 @@ fn check(flags: Flags) -> Result<Config, String> {
     })
 }
 
-fn hubs(given: &[String]) -> Result<Vec<HubAddress>, String> {
-    let mut hubs: Vec<HubAddress> = Vec::new();
+/// As tools do that know both spellings: the lower one first.
+fn way(variable: impl Fn(&str) -> Option<String>) -> Result<Way, String> {
+    let either = |lower, upper| {
+        let value = variable(lower).filter(|value| !value.trim().is_empty());
+        value.or_else(|| variable(upper))
+    };
+    let (proxy, except) = (either("https_proxy", "HTTPS_PROXY"), either("no_proxy", "NO_PROXY"));
+    Way::from_environment(proxy.as_deref(), except.as_deref()).map_err(|error| error.to_string())
+}
+
+fn addresses(flag: &str, given: &[String]) -> Result<Vec<HubAddress>, String> {
+    let mut addresses: Vec<HubAddress> = Vec::new();
     for text in given.iter().map(|text| text.trim()).filter(|text| !text.is_empty()) {
-        let address = text.parse().map_err(|error| format!("--hub {error}"))?;
-        if !hubs.contains(&address) {
-            hubs.push(address);
+        let address = text.parse().map_err(|error| format!("{flag} {error}"))?;
+        if !addresses.contains(&address) {
+            addresses.push(address);
         }
     }
-    if hubs.is_empty() {
-        return Err("--hub HOST:PORT is missing: where does the hub listen?".to_owned());
-    }
-    Ok(hubs)
+    Ok(addresses)
 }
 
 fn service_namespaces(given: &[String], own: &str) -> Result<BTreeSet<String>, String> {
@@ -250,144 +308,4 @@ fn service_namespaces(given: &[String], own: &str) -> Result<BTreeSet<String>, S
         namespaces.insert(own.to_owned());
     }
     Ok(namespaces)
-}
-
-fn file(given: Option<PathBuf>, flag: &str) -> Result<PathBuf, String> {
-    given
-        .filter(|path| !path.as_os_str().is_empty())
-        .ok_or_else(|| format!("{flag} FILE is missing: the link to the hub is mutual TLS"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GOOD: [&str; 8] = [
-        "--hub",
-        "hub:8444",
-        "--certificate",
-        "c",
-        "--key",
-        "k",
-        "--trust-bundle",
-        "t",
-    ];
-
-    fn with(more: &[&str]) -> Result<Config, Stopped> {
-        parse(["agent"].iter().chain(&GOOD).chain(more))
-    }
-
-    fn without(flag: &str) -> Result<Config, Stopped> {
-        let kept = GOOD.chunks(2).filter(|pair| pair[0] != flag).flatten();
-        parse(["agent"].iter().chain(kept))
-    }
-
-    fn good() -> Config {
-        Config {
-            hubs: vec!["hub:8444".parse().expect("an address")],
-            trust_domain: "remote-istio.local".to_owned(),
-            certificates: CertificateFiles {
-                certificate: "c".into(),
-                key: "k".into(),
-                trust_bundle: "t".into(),
-            },
-            namespace: "istio-system".to_owned(),
-            service_namespaces: BTreeSet::from(["istio-system".to_owned()]),
-            endpoints_objects: true,
-            metrics_address: "[::]:8080".parse().expect("an address"),
-            kubeconfig: None,
-            log_format: LogFormat::Text,
-            log_level: "info".to_owned(),
-        }
-    }
-
-    #[test]
-    fn defaults_fill_what_is_not_given_with_and_without_the_subcommand() {
-        assert_eq!(with(&[]).expect("good flags"), good());
-        let spelled = ["agent", "run"].iter().chain(&GOOD);
-        assert_eq!(parse(spelled).expect("good flags"), good());
-    }
-
-    #[test]
-    fn given_flags_are_taken() {
-        let more = [
-            "--hub",
-            "a:1,b:2",
-            "--hub",
-            "a:1",
-            "--namespace",
-            "mesh",
-            "--service-namespaces",
-            "one,two",
-            "--endpoints-objects",
-            "false",
-            "--metrics-address",
-            "127.0.0.1:0",
-            "--kubeconfig",
-            "f",
-            "--log-format",
-            "json",
-            "--log-level",
-            "debug",
-            "--trust-domain",
-            "mesh.test",
-        ];
-        let expected = Config {
-            hubs: ["hub:8444", "a:1", "b:2"]
-                .map(|text| text.parse().expect("an address"))
-                .to_vec(),
-            trust_domain: "mesh.test".to_owned(),
-            namespace: "mesh".to_owned(),
-            service_namespaces: BTreeSet::from(["one".to_owned(), "two".to_owned()]),
-            endpoints_objects: false,
-            metrics_address: "127.0.0.1:0".parse().expect("an address"),
-            kubeconfig: Some("f".into()),
-            log_format: LogFormat::Json,
-            log_level: "debug".to_owned(),
-            ..good()
-        };
-        assert_eq!(with(&more).expect("good flags"), expected);
-    }
-
-    #[test]
-    fn service_namespaces_follow_the_own_namespace() {
-        let config = with(&["--namespace", "mesh"]).expect("good flags");
-        assert_eq!(config.service_namespaces, BTreeSet::from(["mesh".to_owned()]));
-    }
-
-    #[test]
-    fn wrong_flag_is_named_and_ends_with_the_code_for_configuration() {
-        for (flag, value) in [
-            ("--hub", "https://hub:8444"),
-            ("--hub", "hub"),
-            ("--trust-domain", "no domain"),
-            ("--namespace", "Upper"),
-            ("--service-namespaces", "good,not_good"),
-            ("--service-namespaces", "kube-system"),
-            ("--endpoints-objects", "perhaps"),
-            ("--metrics-address", "8080"),
-            ("--log-format", "xml"),
-            ("--unheard-of", "x"),
-        ] {
-            let stopped = with(&[flag, value]).expect_err(flag);
-            assert!(stopped.to_string().contains(flag), "{flag} {value}: {stopped}");
-            assert_eq!(stopped.exit_code(), EXIT_CONFIGURATION, "{flag} {value}");
-        }
-    }
-
-    #[test]
-    fn missing_flag_is_named_and_ends_with_the_code_for_configuration() {
-        for flag in ["--hub", "--certificate", "--key", "--trust-bundle"] {
-            let stopped = without(flag).expect_err(flag);
-            assert!(stopped.to_string().contains(flag), "{flag}: {stopped}");
-            assert_eq!(stopped.exit_code(), EXIT_CONFIGURATION, "{flag}");
-        }
-    }
-
-    #[test]
-    fn help_and_version_are_no_errors() {
-        for flag in ["--help", "--version"] {
-            assert_eq!(parse(["agent", flag]).expect_err("a text").exit_code(), 0);
-        }
-    }
 }

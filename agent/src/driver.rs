@@ -234,6 +234,14 @@ impl Driver {
                 // The link has given up if it does not listen, and says so itself.
                 let _ = greeting.send(self.engine.greet(now));
             }
+            // The link has given up if it does not listen, and says that it stays.
+            LinkEvent::Prepare { greeting } => drop(greeting.send(self.engine.prepare(now))),
+            LinkEvent::Moved { frames } => {
+                self.waiting.clear();
+                self.session = Some(frames);
+                self.engine.moved(now);
+            }
+            LinkEvent::Stayed => self.engine.stayed(now),
             LinkEvent::Welcomed(welcome) => self.engine.welcomed(&welcome, now),
             // The session is being ended; what still comes on it counts for nothing.
             LinkEvent::Delta(_) if self.session.is_none() => {}

@@ -84,6 +84,8 @@ pub struct Engine {
     /// Per lane the keys of the delta in flight that are not kept yet.
     keeping: BTreeMap<Lane, BTreeSet<Key>>,
     reports: BTreeMap<Key, Applied>,
+    /// What the hello of a stream that is about to take over stands for.
+    prepared: Option<BTreeMap<Key, Applied>>,
     outputs: VecDeque<Output>,
     random: StdRng,
     now: u64,
@@ -134,6 +136,7 @@ impl Engine {
             last_write: 0,
             keeping: BTreeMap::new(),
             reports: BTreeMap::new(),
+            prepared: None,
             outputs: VecDeque::new(),
             random: StdRng::seed_from_u64(seed),
             now,
@@ -178,21 +181,46 @@ impl Engine {
 
     /// A new stream opens: what to say in the hello.
     pub fn greet(&mut self, now: u64) -> Greeting {
+        self.disconnected(now);
+        let greeting = self.prepare(now);
+        self.moved(now);
+        greeting
+    }
+
+    /// A second stream is about to take over from the one that stands: what to say in its hello. Until
+    /// [`Self::moved`] or [`Self::stayed`] nothing is reported, so that nothing is told to a stream that is on its
+    /// way out, and no delta may be handed over, for the hello would no longer be true.
+    pub fn prepare(&mut self, now: u64) -> Greeting {
         self.pass(now);
         self.run();
-        self.disconnected(now);
-        let applied: BTreeMap<Key, Applied> = self
-            .states
-            .iter()
-            .filter_map(|(key, state)| Some((key.clone(), state.report.clone()?)))
-            .collect();
-        let (lanes, settled) = self.session.greet(&applied);
-        self.reports.extend(applied);
+        let applied = self.applied();
+        let (lanes, settled) = self.session.greeting(&applied);
         let removing = self.states.values().any(|state| state.removed);
+        self.prepared = Some(applied);
         Greeting {
             lanes,
             settled: settled && !removing,
         }
+    }
+
+    /// The stream that was prepared for has taken over; the other one is no more.
+    pub fn moved(&mut self, now: u64) {
+        self.disconnected(now);
+        let said = self.prepared.take().unwrap_or_default();
+        self.session.reopen(&said);
+        let applied = self.applied();
+        self.reports.extend(applied);
+    }
+
+    /// Nothing came of the stream that was prepared for: the one that stands goes on.
+    pub fn stayed(&mut self, now: u64) {
+        self.pass(now);
+        self.prepared = None;
+    }
+
+    fn applied(&self) -> BTreeMap<Key, Applied> {
+        let report = |(key, state): (&Key, &State)| Some((key.clone(), state.report.clone()?));
+        self.states.iter().filter_map(report).collect()
     }
 
     /// The hub has answered the hello.

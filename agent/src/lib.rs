@@ -5,6 +5,7 @@ pub mod apply;
 pub mod args;
 pub mod driver;
 pub mod engine;
+pub mod identity;
 pub mod link;
 pub mod metrics;
 pub mod observe;

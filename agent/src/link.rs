@@ -1,9 +1,13 @@
 //! The way to the hub: dials its addresses in turn, holds one conversation at a time, and comes back after a pause.
+//! With a new certificate the conversation moves to a new connection before the old one is left.
 //!
 //! Owns no state of the engine: everything that is said comes from the driver and goes to it.
 
+mod addresses;
+mod connection;
 mod conversation;
 mod ended;
+mod frames;
 mod pause;
 #[cfg(test)]
 mod tests;
@@ -12,28 +16,31 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-use rand::seq::SliceRandom as _;
-use remote_istio::identity::RemoteName;
+use remote_istio::enrolment::TrustDigest;
+use remote_istio::identity::{Identity, RemoteName};
 use remote_istio::limits;
 use remote_istio::process::Condition;
 use remote_istio::tls::{ReloadStatus, TlsSource};
-use remote_istio::transport::{Connector, HubAddress, open};
-use remote_istio::wire::v1::sync_client::SyncClient;
-use remote_istio::wire::{PROTOCOL_MAX, PROTOCOL_MIN, v1};
-use remote_istio::{convert, transport};
+use remote_istio::transport::{HubAddress, Way};
+use remote_istio::wire::v1;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, timeout};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
 
 use crate::engine::Greeting;
-use crate::metrics::{Direction, Metrics};
-use conversation::Conversation;
+use crate::metrics::Metrics;
+use addresses::Addresses;
+pub use addresses::Hubs;
+use connection::Live;
+use conversation::Turn;
 use ended::Ended;
+pub use ended::Refused;
+use frames::hello;
 use pause::Pauses;
 
-/// Frames handed to the transport and not yet taken by it. Small: a heartbeat must not wait behind many others.
-const TRANSPORT_QUEUED: usize = 4;
+/// A certificate may be so new that a replica of the hub has not heard of it.
+const FRESH: Duration = Duration::from_secs(30);
 
 /// What the link tells the driver.
 #[derive(Debug)]
@@ -49,6 +56,19 @@ pub enum LinkEvent {
     Welcomed(v1::Welcome),
     /// A part of a delta came.
     Delta(v1::Delta),
+    /// A second stream is about to take over: what to say in its hello comes back by `greeting`. Nothing is relayed
+    /// until [`LinkEvent::Moved`] or [`LinkEvent::Stayed`].
+    Prepare {
+        /// What to say in the hello.
+        greeting: oneshot::Sender<Greeting>,
+    },
+    /// The second stream has taken over, its welcome comes next; what is to be sent goes into `frames`.
+    Moved {
+        /// What is to be sent.
+        frames: mpsc::Sender<ToHub>,
+    },
+    /// Nothing came of the second stream.
+    Stayed,
     /// The stream has ended.
     Closed,
 }
@@ -60,6 +80,15 @@ pub enum ToHub {
     Frame(v1::agent_frame::Frame),
     /// End the stream, for this reason.
     Close(String),
+}
+
+/// What the hub asks of others than the driver.
+#[derive(Debug)]
+pub struct Question<T> {
+    /// The hub's frame.
+    pub asked: T,
+    /// Where the answer goes; closed once the stream has ended.
+    pub answers: mpsc::Sender<v1::agent_frame::Frame>,
 }
 
 /// What a hello says of the agent beside its state.
@@ -77,16 +106,43 @@ pub struct Facts {
     pub release: String,
 }
 
+/// What whoever looks after the identity tells the link.
+#[derive(Clone, Debug, Default)]
+pub struct Guide {
+    /// Where the hub listens; taken up by the next connection.
+    pub hubs: Hubs,
+    /// Of the trust that is held; nothing where files say whom to trust.
+    pub trust: Option<TrustDigest>,
+    /// When the certificate was issued, if this process was there.
+    pub issued_at: Option<Instant>,
+}
+
+/// What the link says to whoever looks after the identity, and to whoever holds the Lease.
+pub struct Side {
+    /// Trusts to be kept.
+    pub trusts: mpsc::Sender<Question<v1::Trust>>,
+    /// Whether this is still the remote's agent.
+    pub challenges: mpsc::Sender<Question<v1::Challenge>>,
+    /// The connection of the session that stands.
+    pub channel: watch::Sender<Option<Channel>>,
+    /// For what the hub does not take this agent; nothing while it does.
+    pub refused: watch::Sender<Option<Refused>>,
+}
+
 /// The link's parts.
 pub struct Link {
-    /// Where hub replicas listen.
-    pub hubs: Vec<HubAddress>,
+    /// Where hub replicas listen, and what is held.
+    pub guide: watch::Receiver<Guide>,
+    /// How they are reached.
+    pub way: Way,
     /// Who this agent is, and whom it trusts.
     pub tls: Arc<TlsSource>,
     /// The remote's name at the start; a renewed certificate must still say it.
     pub remote: RemoteName,
     /// To the driver.
     pub events: mpsc::Sender<LinkEvent>,
+    /// To others.
+    pub side: Side,
     /// Objects accepted and not applied, for heartbeats.
     pub backlog: Arc<AtomicU32>,
     /// Counts frames and ends.
@@ -97,125 +153,150 @@ pub struct Link {
 
 impl Link {
     /// Keeps a conversation with the hub going until `stop`, or until the driver has ended.
-    pub async fn run(mut self, facts: Facts, stop: CancellationToken) {
-        self.hubs.shuffle(&mut rand::rng());
+    pub async fn run(self, facts: Facts, stop: CancellationToken) {
+        let mut addresses = Addresses::new(rand::random());
         let mut certificates = self.tls.status();
         let mut pauses = Pauses::new(rand::random());
         let mut said = None;
-        for connection in 1.. {
-            let turn = usize::try_from(connection - 1).unwrap_or(0) % self.hubs.len();
-            let address = self.hubs[turn].clone();
+        let mut connection = 0;
+        while !stop.is_cancelled() {
+            let hubs = self.guide.borrow().hubs.clone();
+            let Some(address) = addresses.next(&hubs) else {
+                tracing::error!("no address of the hub is known, give --hub");
+                return stop.cancelled().await;
+            };
             let reloads = certificates.borrow().reloads;
-            let (ended, lived) = self.attempt(&address, &facts, connection, &stop).await;
+            let (ended, lived) = self.attempt(&address, &facts, &mut connection, &stop).await;
             self.metrics.session_ended(ended.as_str());
             if matches!(ended, Ended::Stopped) || self.events.is_closed() {
                 return;
             }
-            let pause = pauses.after(&ended, lived);
+            self.side.refused.send_replace(ended.refusal());
+            let pause = pauses.after(&ended, lived, self.is_fresh());
             say(&address, &ended, lived, pause, &mut said);
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
-                () = renewed(&mut certificates, reloads), if ended.is_refusal() => {}
+                () = renewed(&mut certificates, reloads), if ended.refusal().is_some() => {}
             }
         }
     }
 
-    /// One connection from dialling to its end. Also says how long the session lived, if it came to a welcome.
+    /// One session from dialling to its end. Also says how long it lived, if it came to a welcome.
     async fn attempt(
         &self,
         address: &HubAddress,
         facts: &Facts,
-        connection: u64,
+        connection: &mut u64,
         stop: &CancellationToken,
     ) -> (Ended, Option<Duration>) {
-        if self.tls.own().identity != remote_istio::identity::Identity::Remote(self.remote.clone()) {
-            return (
-                Ended::Refused(format!("--certificate no longer stands for {}", self.remote)),
-                None,
-            );
+        if self.tls.own().identity != Identity::Remote(self.remote.clone()) {
+            let text = format!("the certificate in use no longer stands for {}", self.remote);
+            return (Ended::refused(text), None);
         }
-        let connector = Connector::new(Arc::clone(&self.tls));
-        let dialled = async {
-            let stream = connector.connect(address).await?;
-            let error = stream.link_error();
-            open(stream, address)
-                .await
-                .map_err(|failed| Ended::unreachable(&failed, &error))
-        };
-        let link = tokio::select! {
+        let dialled = tokio::select! {
             () = stop.cancelled() => return (Ended::Stopped, None),
-            link = dialled => match link {
-                Ok(link) => link,
-                Err(ended) => return (ended, None),
-            },
+            dialled = self.dial(address) => dialled,
+        };
+        let dialled = match dialled {
+            Ok(dialled) => dialled,
+            Err(ended) => return (ended, None),
         };
         let (frames_tx, frames) = mpsc::channel(limits::FRAMES_QUEUED);
-        let Some(greeting) = self.greeting(frames_tx).await else {
+        let Some(greeting) = self.opened(frames_tx).await else {
             return (Ended::Stopped, None);
         };
-        let result = self
-            .talk(&link, hello(facts, connection, &greeting), frames, address, stop)
-            .await;
-        link.peer.cut();
+        *connection += 1;
+        let hello = hello(facts, *connection, &greeting, self.guide.borrow().trust);
+        let result = match self.greet(dialled, hello, frames, stop).await {
+            Ok(live) => self.talk(live, facts, connection, stop).await,
+            Err(ended) => (ended, None),
+        };
+        self.side.channel.send_replace(None);
         // Nobody is left to hear it when the driver has ended.
         let _ = self.events.send(LinkEvent::Closed).await;
         self.metrics.session(false, false);
         result
     }
 
-    async fn greeting(&self, frames: mpsc::Sender<ToHub>) -> Option<Greeting> {
+    async fn opened(&self, frames: mpsc::Sender<ToHub>) -> Option<Greeting> {
         let (greeting, answer) = oneshot::channel();
         self.events.send(LinkEvent::Opened { frames, greeting }).await.ok()?;
         answer.await.ok()
     }
 
+    /// Talks until the end, over as many connections as it takes.
     async fn talk(
         &self,
-        link: &transport::Link,
-        hello: v1::Hello,
-        frames: mpsc::Receiver<ToHub>,
-        address: &HubAddress,
+        mut live: Live<'_>,
+        facts: &Facts,
+        connection: &mut u64,
         stop: &CancellationToken,
     ) -> (Ended, Option<Duration>) {
-        let mut client = SyncClient::new(link.channel.clone())
-            .max_decoding_message_size(limits::FRAME_MAX_BYTES)
-            .max_encoding_message_size(limits::FRAME_MAX_BYTES);
-        let (outgoing, transport) = mpsc::channel(TRANSPORT_QUEUED);
-        let mut conversation = Conversation::new(outgoing, frames, self, Instant::now());
-        conversation.open(hello);
-        let called = timeout(limits::HELLO_DEADLINE, client.session(ReceiverStream::new(transport)));
-        let answered = tokio::select! {
-            () = stop.cancelled() => return (Ended::Stopped, None),
-            answered = called => answered,
-        };
-        let ended = match answered {
-            Err(_) => Ended::NoWelcome,
-            Ok(Err(status)) => Ended::Status(status),
-            Ok(Ok(response)) => conversation.run(response.into_inner(), address, stop).await,
-        };
-        (ended.with_cause(&link.error), conversation.lived())
+        let mut moves = Moves::default();
+        loop {
+            self.side.channel.send_replace(Some(live.channel()));
+            self.side.refused.send_replace(None);
+            let successor = Box::pin(self.successor(live.bounds(), &mut moves));
+            let successor = match live.run(stop, successor).await {
+                Turn::Other(successor) => successor,
+                Turn::Ended(ended) => return live.end(ended),
+            };
+            match self.move_over(successor, facts, connection, stop).await {
+                Ok(next) => {
+                    live.cut();
+                    self.metrics.session_ended("moved");
+                    tracing::info!(address = %next.address(), "the session has moved to a new connection");
+                    live = next;
+                    moves = Moves::default();
+                }
+                Err(ended) => {
+                    if self.events.send(LinkEvent::Stayed).await.is_err() {
+                        return live.end(Ended::Stopped);
+                    }
+                    moves.failed(&ended.to_string());
+                }
+            }
+        }
+    }
+
+    fn is_fresh(&self) -> bool {
+        let issued_at = self.guide.borrow().issued_at;
+        issued_at.is_some_and(|at| at.elapsed() < FRESH)
     }
 }
 
-fn hello(facts: &Facts, connection: u64, greeting: &Greeting) -> v1::Hello {
-    v1::Hello {
-        protocol_min: PROTOCOL_MIN,
-        protocol_max: PROTOCOL_MAX,
-        release: facts.release.clone(),
-        features: Vec::new(),
-        cluster_uid: facts.cluster_uid.clone(),
-        boot_id: facts.boot_id.clone(),
-        session_epoch: facts.session_epoch,
-        connection,
-        lanes: convert::lane_states(&greeting.lanes),
-        kubernetes_version: facts.kubernetes_version.clone(),
-        settled: greeting.settled,
-        trust_digest: Vec::new(),
+/// How moving to a new connection went since the last time it worked.
+struct Moves {
+    backoff: remote_istio::process::Backoff,
+    said: String,
+    not_before: Instant,
+}
+
+impl Default for Moves {
+    fn default() -> Self {
+        Self {
+            backoff: remote_istio::process::Backoff::new(limits::RECONNECT_PAUSE, rand::random()),
+            said: String::new(),
+            not_before: Instant::now(),
+        }
     }
 }
 
-/// Other certificate files are in use than before.
+impl Moves {
+    fn failed(&mut self, error: &str) {
+        let pause = self.backoff.next_pause();
+        self.not_before = Instant::now() + pause;
+        if self.said == error {
+            tracing::debug!(%error, ?pause, "still no new connection, the session goes on over the old one");
+        } else {
+            tracing::warn!(%error, ?pause, "no new connection, the session goes on over the old one");
+            error.clone_into(&mut self.said);
+        }
+    }
+}
+
+/// Another certificate is in use than before.
 async fn renewed(certificates: &mut watch::Receiver<ReloadStatus>, reloads: u64) {
     if certificates.wait_for(|status| status.reloads > reloads).await.is_err() {
         // The source lives as long as the link.
@@ -235,40 +316,5 @@ fn say(address: &HubAddress, ended: &Ended, lived: Option<Duration>, pause: Dura
     } else {
         tracing::warn!(%address, reason, %error, ?pause, "no session with the hub, what was accepted stays");
         *said = Some(error);
-    }
-}
-
-/// Counts one frame. Its lane is that of what it carries.
-fn count_sent(metrics: &Metrics, frame: &v1::AgentFrame) {
-    let lane = match &frame.frame {
-        Some(v1::agent_frame::Frame::Delta(delta)) => Some(delta.lane),
-        Some(v1::agent_frame::Frame::Ack(ack)) => Some(ack.lane),
-        _ => None,
-    };
-    metrics.frame(
-        Direction::Sent,
-        lane.and_then(lane_of),
-        prost::Message::encoded_len(frame),
-    );
-}
-
-fn count_received(metrics: &Metrics, frame: &v1::HubFrame) {
-    let lane = match &frame.frame {
-        Some(v1::hub_frame::Frame::Delta(delta)) => Some(delta.lane),
-        Some(v1::hub_frame::Frame::Ack(ack)) => Some(ack.lane),
-        _ => None,
-    };
-    metrics.frame(
-        Direction::Received,
-        lane.and_then(lane_of),
-        prost::Message::encoded_len(frame),
-    );
-}
-
-fn lane_of(lane: i32) -> Option<remote_istio::model::Lane> {
-    match v1::Lane::try_from(lane).ok()? {
-        v1::Lane::Unspecified => None,
-        v1::Lane::Endpoints => Some(remote_istio::model::Lane::Endpoints),
-        v1::Lane::Config => Some(remote_istio::model::Lane::Config),
     }
 }

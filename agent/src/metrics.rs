@@ -1,8 +1,8 @@
 //! What the agent counts, under `remote_istio_agent_`, and its process under the usual names.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
@@ -24,6 +24,17 @@ const PREFIX: &str = "remote_istio_agent";
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reason {
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfResult {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfCall {
+    call: &'static str,
+    result: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -72,6 +83,11 @@ pub struct Metrics {
     frames: Family<Flow, Counter>,
     frame_bytes: Family<Flow, Counter>,
     frames_unknown: Counter,
+    questions_dropped: Counter,
+    renewals: Family<OfResult, Counter>,
+    enrolments: Family<OfCall, Counter>,
+    trust_epoch: Gauge,
+    tls: Arc<OnceLock<Arc<TlsSource>>>,
     hub_clock_ahead: Gauge<f64, AtomicU64>,
     held: Family<OfLane, Gauge>,
     backlog: Gauge,
@@ -94,6 +110,11 @@ impl Default for Metrics {
             frames: Family::default(),
             frame_bytes: Family::default(),
             frames_unknown: Counter::default(),
+            questions_dropped: Counter::default(),
+            renewals: Family::default(),
+            enrolments: Family::default(),
+            trust_epoch: Gauge::default(),
+            tls: Arc::default(),
             hub_clock_ahead: Gauge::default(),
             held: Family::default(),
             backlog: Gauge::default(),
@@ -113,13 +134,14 @@ impl Default for Metrics {
 impl Metrics {
     /// The metrics of one process, and the registry that serves them.
     #[must_use]
-    pub fn new(tls: Arc<TlsSource>) -> (Arc<Self>, Registry) {
+    pub fn new() -> (Arc<Self>, Registry) {
         let (metrics, mut registry) = (Self::default(), Registry::default());
         registry.register_collector(Box::new(ProcessStats));
         let own = registry.sub_registry_with_prefix(PREFIX);
         metrics.register_link(own);
+        metrics.register_identity(own);
         metrics.register_engine(own);
-        own.register_collector(Box::new(Certificate(tls)));
+        own.register_collector(Box::new(Certificate(Arc::clone(&metrics.tls))));
         (Arc::new(metrics), registry)
     }
 
@@ -143,6 +165,17 @@ impl Metrics {
         registry.register("frames_unknown", help, self.frames_unknown.clone());
         let help = "The hub's clock minus this one's at the last heartbeat, transit included";
         registry.register_with_unit("hub_clock_ahead", help, Unit::Seconds, self.hub_clock_ahead.clone());
+    }
+
+    fn register_identity(&self, registry: &mut Registry) {
+        let help = "Attempts to renew the certificate, by result";
+        registry.register("certificate_renewals", help, self.renewals.clone());
+        let help = "Attempts to join or to recover an ended certificate, by result";
+        registry.register("enrolments", help, self.enrolments.clone());
+        let help = "Epoch of the trust that is held; 0 where files say whom to trust";
+        registry.register("trust_epoch", help, self.trust_epoch.clone());
+        let help = "Questions of the hub that found nobody to answer them";
+        registry.register("questions_dropped", help, self.questions_dropped.clone());
     }
 
     fn register_engine(&self, registry: &mut Registry) {
@@ -194,6 +227,31 @@ impl Metrics {
     /// A frame of an unknown kind was ignored.
     pub fn frame_unknown(&self) {
         self.frames_unknown.inc();
+    }
+
+    /// A question of the hub found nobody to answer it.
+    pub fn question_dropped(&self) {
+        self.questions_dropped.inc();
+    }
+
+    /// The certificate that is in use from here on, whatever it is replaced by. Only the first one counts.
+    pub fn certificate(&self, tls: &Arc<TlsSource>) {
+        self.tls.get_or_init(|| Arc::clone(tls));
+    }
+
+    /// An attempt to renew the certificate ended.
+    pub fn renewal(&self, result: &'static str) {
+        self.renewals.get_or_create(&OfResult { result }).inc();
+    }
+
+    /// An attempt to join or to recover ended.
+    pub fn enrolment(&self, call: &'static str, result: &'static str) {
+        self.enrolments.get_or_create(&OfCall { call, result }).inc();
+    }
+
+    /// The epoch of the trust that is held.
+    pub fn trust_epoch(&self, epoch: u64) {
+        self.trust_epoch.set(i64::try_from(epoch).unwrap_or(i64::MAX));
     }
 
     /// How far the hub's clock is ahead of this one, seconds; negative: behind.
@@ -268,26 +326,27 @@ pub fn result_word(outcome: &Outcome) -> &'static str {
     }
 }
 
-/// Reads the certificate's state when it is asked for.
+/// Reads the certificate's state when it is asked for; says nothing while there is none.
 #[derive(Debug)]
-struct Certificate(Arc<TlsSource>);
+struct Certificate(Arc<OnceLock<Arc<TlsSource>>>);
 
 impl Collector for Certificate {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let status = self.0.status().borrow().clone();
+        let Some(tls) = self.0.get() else { return Ok(()) };
+        let status = tls.status().borrow().clone();
         // A certificate's end lies after 1970.
-        let end = self.0.own().not_after.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let end = tls.own().not_after.duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut write = |name: &str, help: &str, metric: &dyn Encoded| metric.encode(&mut encoder, name, help);
         let help = "End of this agent's certificate, seconds since 1970";
         write("certificate_expiry_seconds", help, &ConstGauge::new(end.as_secs()))?;
         write(
             "tls_reloads",
-            "New certificate files taken",
+            "New certificates taken",
             &ConstCounter::new(status.reloads),
         )?;
         write(
             "tls_reloads_refused",
-            "Certificate files refused",
+            "New certificates refused",
             &ConstCounter::new(status.refused),
         )
     }

@@ -100,15 +100,33 @@ impl Session {
     /// A new stream opens: what to say of each lane in the hello, and whether everything held is applied.
     /// A lane whose last delta is still being kept is unknown.
     pub fn greet(&mut self, applied: &BTreeMap<Key, Applied>) -> (BTreeMap<Lane, (Option<LaneHash>, usize)>, bool) {
+        let greeting = self.greeting(applied);
+        self.reopen(applied);
+        greeting
+    }
+
+    /// What [`Self::greet`] would say, while the stream that stands goes on.
+    #[must_use]
+    pub fn greeting(&self, applied: &BTreeMap<Key, Applied>) -> (BTreeMap<Lane, (Option<LaneHash>, usize)>, bool) {
+        let state = |(lane, state): (&Lane, &LaneSession)| {
+            let hash = state.inbox.hash_to_greet().filter(|_| state.keeping.is_none());
+            (*lane, (hash, state.inbox.len()))
+        };
+        let unsettled = self
+            .lanes
+            .values()
+            .any(|state| state.inbox.keys().any(|key| !applied.contains_key(key)));
+        (self.lanes.iter().map(state).collect(), !unsettled)
+    }
+
+    /// From here on, everything is of the stream whose hello said what [`Self::greeting`] made of `applied`.
+    pub fn reopen(&mut self, applied: &BTreeMap<Key, Applied>) {
         self.number += 1;
         // What is to be kept is kept whatever becomes of the stream.
         self.outputs.retain(|output| matches!(output, Output::Keep { .. }));
-        let mut states = BTreeMap::new();
-        for (lane, state) in &mut self.lanes {
+        for state in self.lanes.values_mut() {
             state.assembly = Assembly::default();
             state.waiting = None;
-            let hash = state.inbox.hash_to_greet().filter(|_| state.keeping.is_none());
-            states.insert(*lane, (hash, state.inbox.len()));
         }
         let settled = |(_, applied): &(&Key, &Applied)| applied.state == ApplyState::Applied;
         self.reported = applied
@@ -116,11 +134,6 @@ impl Session {
             .filter(settled)
             .map(|(key, applied)| (key.clone(), applied.clone()))
             .collect();
-        let unsettled = self
-            .lanes
-            .values()
-            .any(|state| state.inbox.keys().any(|key| !applied.contains_key(key)));
-        (states, !unsettled)
     }
 
     /// The hub has answered the hello.

@@ -5,21 +5,20 @@ mod parts;
 mod process;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use remote_istio::identity::Identity;
 use remote_istio::process::{Admin, BindError, EXIT_CONFIGURATION, EXIT_FAILURE, TaskError, Tasks};
-use remote_istio::tls::TlsSource;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::central::Clients;
 use self::parts::Parts;
 pub use self::process::main;
-use crate::args::Config;
+use self::trust::LinkTrust;
+use crate::args::{Config, LinkCa};
 
 /// From the wish to stop to the end: sessions drain within it.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
@@ -50,6 +49,7 @@ impl StartError {
 #[derive(Debug)]
 pub struct Running {
     sync_address: SocketAddr,
+    enrolment_address: Option<SocketAddr>,
     metrics_address: SocketAddr,
     tasks: Tasks,
 }
@@ -59,6 +59,12 @@ impl Running {
     #[must_use]
     pub fn sync_address(&self) -> SocketAddr {
         self.sync_address
+    }
+
+    /// Where remotes join; nothing where their certificates come from elsewhere.
+    #[must_use]
+    pub fn enrolment_address(&self) -> Option<SocketAddr> {
+        self.enrolment_address
     }
 
     /// Where health and metrics are served.
@@ -84,50 +90,47 @@ impl Running {
     }
 }
 
-/// Starts a hub. It returns once both listeners are bound; agents are answered when everything has been listed once.
+/// Starts a hub. It returns once its listeners are bound and, where it signs, its CA is read; agents are answered when
+/// everything has been listed once.
 ///
 /// # Errors
-/// The configuration cannot be used.
+/// The configuration or the CA cannot be used.
 pub async fn start(config: Config) -> Result<Running, StartError> {
     let admin = Admin::bind(config.metrics_address, "--metrics-address").await;
     let admin = admin.map_err(configuration)?;
-    let listener = bind(config.sync_address).await.map_err(configuration)?;
-    let sync_address = listener.local_addr().map_err(|error| StartError::Other(error.into()))?;
+    let sync = bind("--sync-address", config.sync_address).await?;
+    let enrolment = match config.link {
+        LinkCa::Files(_) => None,
+        LinkCa::Made { .. } | LinkCa::Brought { .. } => {
+            Some(bind("--enrolment-address", config.enrolment_address).await?)
+        }
+    };
+    let sync_address = address_of(&sync)?;
+    let enrolment_address = enrolment.as_ref().map(address_of).transpose()?;
     let metrics_address = admin.address();
-    let tls = load_certificates(&config)?;
     let clients = Clients::new(&config).await.map_err(StartError::Configuration)?;
+    let trust = LinkTrust::start(&config, &clients.calls).await?;
 
     let replica = config.replica.clone();
-    let tasks = Parts::new(config, tls, clients).run(admin, listener);
-    tracing::info!(%sync_address, %metrics_address, %replica, "hub started");
+    let tasks = Parts::new(config, trust, clients).run(admin, sync, enrolment);
+    tracing::info!(%sync_address, ?enrolment_address, %metrics_address, %replica, "hub started");
     Ok(Running {
         sync_address,
+        enrolment_address,
         metrics_address,
         tasks,
     })
+}
+
+fn address_of(listener: &TcpListener) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(|error| StartError::Other(error.into()))
 }
 
 fn configuration(error: BindError) -> StartError {
     StartError::Configuration(error.into())
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
-    let flag = "--sync-address";
+async fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
     let bound = TcpListener::bind(address).await;
-    bound.map_err(|source| BindError { flag, address, source })
-}
-
-fn load_certificates(config: &Config) -> Result<Arc<TlsSource>, StartError> {
-    let loaded = TlsSource::load(config.certificate_files.clone(), &config.trust_domain);
-    let tls = loaded.map_err(|error| StartError::Configuration(error.into()))?;
-    let identity = tls.own().identity;
-    if identity == Identity::Hub {
-        return Ok(tls);
-    }
-    Err(StartError::Configuration(anyhow::anyhow!(
-        "--certificate {} stands for {}, a hub's must stand for {}",
-        config.certificate_files.certificate.display(),
-        identity.uri(&config.trust_domain),
-        Identity::Hub.uri(&config.trust_domain),
-    )))
+    bound.map_err(|source| configuration(BindError { flag, address, source }))
 }

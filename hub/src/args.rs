@@ -1,22 +1,24 @@
-//! Command line and environment, checked into a [`Config`].
+//! Command line and environment, checked into a [`Config`] or an [`Operation`].
 
-use std::collections::BTreeSet;
+mod orders;
+mod run;
+#[cfg(test)]
+mod tests;
+
 use std::ffi::OsString;
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
-use remote_istio::identity::{DEFAULT_TRUST_DOMAIN, is_trust_domain};
-use remote_istio::limits;
+use clap::{Parser, Subcommand};
+use remote_istio::identity::DEFAULT_TRUST_DOMAIN;
 use remote_istio::model::is_dns_label;
-use remote_istio::process::LogFormat;
-use remote_istio::tls::CertificateFiles;
 
-/// Where the kernel tells the host's name.
-const HOST_NAME_FILE: &str = "/proc/sys/kernel/hostname";
+use self::orders::{CaOrders, IdentityOrders, JoinOrders, ReleaseArgs, RevokeArgs, TokenOrders};
+pub use self::orders::{Operation, Order, Output, TokenOutput, TokenRequest};
+use self::run::RunArgs;
+pub use self::run::{Config, LinkCa};
 
-/// First words that are no flag of `run`.
-const SUBCOMMANDS: [&str; 7] = ["run", "crd", "help", "-h", "--help", "-V", "--version"];
+/// First words that ask clap itself for something.
+const ASKS: [&str; 4] = ["-h", "--help", "-V", "--version"];
 
 #[derive(Debug, Parser)]
 #[command(
@@ -33,48 +35,28 @@ struct Cli {
 enum Subcommands {
     /// Serves agents; what happens when no command is given
     Run(Box<RunArgs>),
-    /// Prints the custom resource definition of `RemoteIstio` as YAML
-    Crd,
-}
-
-#[derive(Debug, Args)]
-struct RunArgs {
-    /// Namespace of the hub and of the `RemoteIstio` resources
-    #[arg(long, env = "REMOTE_ISTIO_NAMESPACE", default_value = "istio-system")]
-    namespace: String,
-    /// Namespaces with services that remotes may resolve, separated by commas [default: the namespace]
-    #[arg(long, env = "REMOTE_ISTIO_SERVICE_NAMESPACES", value_delimiter = ',')]
-    service_namespaces: Vec<String>,
-    /// Trust domain of all identities on the link
-    #[arg(long, env = "REMOTE_ISTIO_TRUST_DOMAIN", default_value = DEFAULT_TRUST_DOMAIN)]
-    trust_domain: String,
-    /// Certificate chain of this hub, PEM, leaf first
-    #[arg(long, env = "REMOTE_ISTIO_CERTIFICATE", value_name = "FILE")]
-    certificate: PathBuf,
-    /// Private key of the certificate, PEM
-    #[arg(long, env = "REMOTE_ISTIO_KEY", value_name = "FILE")]
-    key: PathBuf,
-    /// CAs that sign the certificates of agents, PEM
-    #[arg(long, env = "REMOTE_ISTIO_TRUST_BUNDLE", value_name = "FILE")]
-    trust_bundle: PathBuf,
-    /// Where agents connect
-    #[arg(long, env = "REMOTE_ISTIO_SYNC_ADDRESS", default_value = "[::]:8444")]
-    sync_address: SocketAddr,
-    /// Where health and metrics are served
-    #[arg(long, env = "REMOTE_ISTIO_METRICS_ADDRESS", default_value = "[::]:8080")]
-    metrics_address: SocketAddr,
-    /// Name of this replica, for people [default: the host's name]
-    #[arg(long, env = "REMOTE_ISTIO_REPLICA", value_name = "NAME")]
-    replica: Option<String>,
-    /// Kubeconfig of the central cluster [default: that of the pod, else as kubectl finds it]
-    #[arg(long, env = "REMOTE_ISTIO_KUBECONFIG", value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-    /// How log lines look: text or json
-    #[arg(long, env = "REMOTE_ISTIO_LOG_FORMAT", default_value = "text")]
-    log_format: LogFormat,
-    /// What is logged: a level, or directives such as `info,remote_istio_hub=debug`
-    #[arg(long, env = "REMOTE_ISTIO_LOG_LEVEL", default_value = "info")]
-    log_level: String,
+    /// Prints the custom resource definitions as YAML
+    Crd {
+        /// Only this one
+        #[arg(value_parser = ["remoteistios", "remoteidentities", "jointokens"])]
+        name: Option<String>,
+    },
+    /// Makes, lists and revokes join tokens
+    #[command(subcommand)]
+    Token(TokenOrders),
+    /// Lists, approves and denies joins that wait for a person
+    #[command(subcommand)]
+    Join(JoinOrders),
+    /// Cuts a remote off: its sessions end, its certificates and unused tokens count no longer
+    Revoke(RevokeArgs),
+    /// Lets another cluster join by the name of a remote
+    Release(ReleaseArgs),
+    /// Lists the identities of remotes
+    #[command(subcommand)]
+    Identity(IdentityOrders),
+    /// Shows the CA of the link and replaces it step by step
+    #[command(subcommand)]
+    Ca(CaOrders),
 }
 
 /// What the command line asks for.
@@ -82,33 +64,10 @@ struct RunArgs {
 pub enum Command {
     /// Serve agents.
     Run(Box<Config>),
-    /// Print the custom resource definition.
-    Crd,
-}
-
-/// Everything the hub can be told, checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// Namespace of the hub and of the `RemoteIstio` resources.
-    pub namespace: String,
-    /// Namespaces with services that remotes may resolve; never empty.
-    pub service_namespaces: BTreeSet<String>,
-    /// Trust domain of all identities on the link.
-    pub trust_domain: String,
-    /// Certificate, key and trust bundle.
-    pub certificate_files: CertificateFiles,
-    /// Where agents connect; port 0 takes a free one.
-    pub sync_address: SocketAddr,
-    /// Where health and metrics are served; port 0 takes a free one.
-    pub metrics_address: SocketAddr,
-    /// Name of this replica.
-    pub replica: String,
-    /// Kubeconfig of the central cluster; nothing: as the environment says.
-    pub kubeconfig: Option<PathBuf>,
-    /// How log lines look.
-    pub log_format: LogFormat,
-    /// What is logged.
-    pub log_level: String,
+    /// Print the custom resource definitions, or the one of this plural name.
+    Crd(Option<String>),
+    /// Do one thing on central and end.
+    Operate(Box<Operation>),
 }
 
 /// A command line that cannot be used, or only asks for help.
@@ -132,8 +91,61 @@ pub enum ArgsError {
     #[error("--replica {0:?} cannot be used: write 1 to 253 characters without blanks")]
     Replica(String),
     /// No replica name given and none to be found.
-    #[error("--replica is not given and the host's name cannot be read from {HOST_NAME_FILE}: {0}; give --replica")]
+    #[error("--replica is not given and the host's name cannot be read from {path}: {0}; give --replica", path = run::HOST_NAME_FILE)]
     HostName(std::io::Error),
+    /// One of the three files is missing.
+    #[error("--link-ca files needs {0}: give --certificate, --key and --trust-bundle")]
+    FileMissing(&'static str),
+    /// A flag that the chosen kind of CA has no use for.
+    #[error("{flag} has no meaning with --link-ca {given}: leave it out, or add --link-ca {needed}")]
+    OtherLinkCa {
+        /// The flag.
+        flag: &'static str,
+        /// The kind of CA that was chosen.
+        given: &'static str,
+        /// The kind that the flag belongs to.
+        needed: &'static str,
+    },
+    /// More addresses than a remote is told.
+    #[error("{flag} has {count} addresses, a remote is told at most {limit}: leave some out")]
+    Addresses {
+        /// The flag.
+        flag: &'static str,
+        /// How many were given.
+        count: usize,
+        /// The most.
+        limit: usize,
+    },
+    /// A time out of its range.
+    #[error("{flag} {value} cannot be used: write a time from {least} to {most}, for example {example}")]
+    Time {
+        /// The flag.
+        flag: &'static str,
+        /// As given.
+        value: humantime::FormattedDuration,
+        /// The shortest.
+        least: humantime::FormattedDuration,
+        /// The longest.
+        most: humantime::FormattedDuration,
+        /// One that is good.
+        example: &'static str,
+    },
+    /// A Secret's name that cannot be one.
+    #[error("--link-ca-secret {0:?} is not the name of a Secret: write a DNS name in lower case")]
+    Secret(String),
+    /// A remote's name that cannot be one.
+    #[error("{0:?} is not the name of a remote: write a DNS label (lower case letters, digits and '-', at most 63)")]
+    Remote(String),
+    /// A text that is too long.
+    #[error("{flag} has {length} characters, at most {limit} are kept: shorten it")]
+    Long {
+        /// The flag.
+        flag: &'static str,
+        /// Characters given.
+        length: usize,
+        /// The most.
+        limit: usize,
+    },
 }
 
 /// Reads the command line, the program's name first, and the environment.
@@ -143,48 +155,20 @@ pub enum ArgsError {
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, ArgsError> {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
     let first = arguments.get(1).and_then(|argument| argument.to_str());
-    if first.is_none_or(|first| !SUBCOMMANDS.contains(&first)) {
+    if first.is_none_or(|first| first.starts_with('-') && !ASKS.contains(&first)) {
         arguments.insert(1.min(arguments.len()), "run".into());
     }
-    match Cli::try_parse_from(arguments)?.command {
-        Subcommands::Run(run) => run.checked().map(|config| Command::Run(Box::new(config))),
-        Subcommands::Crd => Ok(Command::Crd),
-    }
-}
-
-impl RunArgs {
-    fn checked(self) -> Result<Config, ArgsError> {
-        let namespace = namespace("--namespace", self.namespace)?;
-        let given = self.service_namespaces.into_iter().map(|name| name.trim().to_owned());
-        let given: Vec<String> = given.filter(|name| !name.is_empty()).collect();
-        let service_namespaces = if given.is_empty() {
-            BTreeSet::from([namespace.clone()])
-        } else {
-            let checked = given
-                .into_iter()
-                .map(|name| self::namespace("--service-namespaces", name));
-            checked.collect::<Result<_, _>>()?
-        };
-        if !is_trust_domain(&self.trust_domain) {
-            return Err(ArgsError::TrustDomain(self.trust_domain));
-        }
-        Ok(Config {
-            namespace,
-            service_namespaces,
-            trust_domain: self.trust_domain,
-            certificate_files: CertificateFiles {
-                certificate: self.certificate,
-                key: self.key,
-                trust_bundle: self.trust_bundle,
-            },
-            sync_address: self.sync_address,
-            metrics_address: self.metrics_address,
-            replica: replica(self.replica)?,
-            kubeconfig: self.kubeconfig,
-            log_format: self.log_format,
-            log_level: self.log_level,
-        })
-    }
+    let operation = match Cli::try_parse_from(arguments)?.command {
+        Subcommands::Run(run) => return run.checked().map(|config| Command::Run(Box::new(config))),
+        Subcommands::Crd { name } => return Ok(Command::Crd(name)),
+        Subcommands::Token(orders) => orders.checked(),
+        Subcommands::Join(orders) => orders.checked(),
+        Subcommands::Revoke(revoke) => revoke.checked(),
+        Subcommands::Release(release) => release.checked(),
+        Subcommands::Identity(orders) => orders.checked(),
+        Subcommands::Ca(orders) => orders.checked(),
+    };
+    operation.map(|operation| Command::Operate(Box::new(operation)))
 }
 
 fn namespace(flag: &'static str, value: String) -> Result<String, ArgsError> {
@@ -195,98 +179,21 @@ fn namespace(flag: &'static str, value: String) -> Result<String, ArgsError> {
     }
 }
 
-fn replica(given: Option<String>) -> Result<String, ArgsError> {
-    let name = match given {
-        Some(name) => name,
-        None => std::fs::read_to_string(HOST_NAME_FILE)
-            .map_err(ArgsError::HostName)?
-            .trim()
-            .to_owned(),
-    };
-    if name.is_empty() || name.len() > limits::NAME_MAX_BYTES || name.contains(char::is_whitespace) {
-        return Err(ArgsError::Replica(name));
+fn time(
+    flag: &'static str,
+    value: Duration,
+    range: (Duration, Duration),
+    example: &'static str,
+) -> Result<Duration, ArgsError> {
+    let (least, most) = range;
+    if (least..=most).contains(&value) {
+        return Ok(value);
     }
-    Ok(name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const FILES: [&str; 6] = ["--certificate", "c", "--key", "k", "--trust-bundle", "b"];
-
-    fn parsed(arguments: &[&str]) -> Result<Command, ArgsError> {
-        let program = std::iter::once("remote-istio-hub");
-        parse(program.chain(arguments.iter().copied()).map(OsString::from))
-    }
-
-    fn run(arguments: &[&str]) -> Config {
-        match parsed(&[arguments, &FILES].concat()) {
-            Ok(Command::Run(config)) => *config,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn run_is_what_happens_without_a_command() {
-        let expected = Config {
-            namespace: "istio-system".to_owned(),
-            service_namespaces: BTreeSet::from(["istio-system".to_owned()]),
-            trust_domain: "remote-istio.local".to_owned(),
-            certificate_files: CertificateFiles {
-                certificate: "c".into(),
-                key: "k".into(),
-                trust_bundle: "b".into(),
-            },
-            sync_address: "[::]:8444".parse().expect("an address"),
-            metrics_address: "[::]:8080".parse().expect("an address"),
-            replica: "a".to_owned(),
-            kubeconfig: None,
-            log_format: LogFormat::Text,
-            log_level: "info".to_owned(),
-        };
-        assert_eq!(run(&["--replica", "a"]), expected);
-        assert_eq!(run(&["run", "--replica", "a"]), expected);
-        assert!(matches!(parsed(&["crd"]), Ok(Command::Crd)));
-    }
-
-    #[test]
-    fn replica_is_named_after_the_host() {
-        assert!(!run(&[]).replica.is_empty());
-    }
-
-    #[test]
-    fn service_namespaces_are_a_list_and_default_to_the_namespace() {
-        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
-        assert_eq!(run(&["--namespace", "mesh"]).service_namespaces, names(&["mesh"]));
-        let listed = run(&["--service-namespaces", "a, b", "--service-namespaces", "c"]);
-        assert_eq!(listed.service_namespaces, names(&["a", "b", "c"]));
-    }
-
-    #[test]
-    fn each_wrong_flag_names_itself() {
-        for (flag, value) in [
-            ("--namespace", "Mesh"),
-            ("--service-namespaces", "a,b/c"),
-            ("--trust-domain", "a_b"),
-            ("--sync-address", "8444"),
-            ("--metrics-address", "localhost"),
-            ("--replica", ""),
-            ("--log-format", "xml"),
-            ("--no-such-flag", "x"),
-        ] {
-            let error = parsed(&[&FILES[..], &[flag, value]].concat()).expect_err(flag);
-            assert!(error.to_string().contains(flag), "{error}");
-        }
-        for missing in ["--certificate", "--key", "--trust-bundle"] {
-            let left: Vec<&str> = FILES
-                .chunks(2)
-                .filter(|pair| pair[0] != missing)
-                .flatten()
-                .copied()
-                .collect();
-            let error = parsed(&left).expect_err(missing);
-            assert!(error.to_string().contains(missing), "{error}");
-        }
-    }
+    Err(ArgsError::Time {
+        flag,
+        value: humantime::format_duration(value),
+        least: humantime::format_duration(least),
+        most: humantime::format_duration(most),
+        example,
+    })
 }

@@ -196,14 +196,28 @@ pub struct Proxy {
     pub image: Option<String>,
 }
 
-/// The CRD as YAML, as it lies under `deploy/crds/`.
+/// The definitions as they lie under `deploy/crds/`: the name of each file, and its YAML.
 ///
 /// # Panics
-/// Never: the definition is fixed when the program is built, and a test prints it.
+/// Never: the definitions are fixed when the program is built, and a test prints them.
+#[must_use]
+pub fn crd_files() -> [(&'static str, String); 3] {
+    let yaml = |crd| {
+        let crd = schema::completed(crd);
+        serde_saphyr::to_string(&crd).expect("a fixed definition, printed by a test")
+    };
+    [
+        ("remoteistios.yaml", yaml(RemoteIstio::crd())),
+        ("remoteidentities.yaml", yaml(RemoteIdentity::crd())),
+        ("jointokens.yaml", yaml(JoinToken::crd())),
+    ]
+}
+
+/// All definitions in one YAML stream.
 #[must_use]
 pub fn crd_yaml() -> String {
-    let crd = schema::completed(RemoteIstio::crd());
-    serde_saphyr::to_string(&crd).expect("a fixed definition, printed by a test")
+    let documents = crd_files().map(|(_, yaml)| format!("{}\n", yaml.trim_end()));
+    documents.join("---\n")
 }
 
 impl schemars::JsonSchema for TargetPort {

@@ -3,8 +3,13 @@
 pub mod api_error;
 pub mod app;
 pub mod args;
+pub mod authority;
 pub mod clock;
+pub mod commands;
 pub mod crd;
+pub mod enrolment;
+pub mod events;
+pub mod identities;
 pub mod index;
 pub mod lease;
 pub mod link;
@@ -14,6 +19,8 @@ pub mod report;
 pub mod session;
 pub mod state;
 pub mod status;
+#[cfg(test)]
+mod test_authority;
 #[cfg(test)]
 mod test_certificates;
 pub mod watch;

@@ -1,7 +1,10 @@
 //! The sync listener: who may open a session, and where sessions run.
 
 mod end;
+mod opening;
+mod records;
 mod sessions;
+mod standing;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -9,6 +12,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use parking_lot::Mutex;
 use remote_istio::identity::{Identity, RemoteName};
 use remote_istio::limits;
@@ -20,8 +24,11 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
+pub(crate) use self::end::REVOKED;
+pub use self::records::{Bindings, NoRecords, Records};
 pub use self::sessions::{Hook, Sessions, Summary};
 use self::stream::{AgentStream, Bounds, Shared};
 use crate::metrics::Metrics;
@@ -57,6 +64,7 @@ impl Link {
         settings: Settings,
         state: Arc<State>,
         sessions: Arc<Sessions>,
+        bindings: Bindings,
         metrics: Arc<Metrics>,
         stop: CancellationToken,
     ) -> Arc<Self> {
@@ -65,6 +73,7 @@ impl Link {
             bounds: Bounds::default(),
             state,
             sessions,
+            bindings,
             metrics,
             stop,
         };
@@ -78,7 +87,8 @@ impl Link {
         })
     }
 
-    /// Serves until the stop this was made with; then asks all agents to leave and waits for them, within limits.
+    /// Serves until the stop this was made with; then asks all agents to leave and waits for them, within limits. The
+    /// services `beside` are served on the same port, behind the same certificates.
     ///
     /// # Errors
     /// The server cannot go on.
@@ -86,14 +96,17 @@ impl Link {
         self: Arc<Self>,
         listener: L,
         tls: Arc<TlsSource>,
+        beside: Routes,
     ) -> Result<(), tonic::transport::Error> {
         let stop = self.shared.stop.clone();
         let metrics = Arc::clone(&self.shared.metrics);
         let on_refused = Arc::new(move |refusal| metrics.handshake_refused(refusal));
         let (ready, accepting) = accept_loop(listener, tls, stop.clone(), on_refused);
+        let metrics = Arc::clone(&self.shared.metrics);
+        let ready = ready.inspect(move |_| metrics.handshake_accepted());
         let drained = CancellationToken::new();
         let server = server_builder()
-            .add_service(self.service())
+            .add_routes(beside.add_service(self.service()))
             .serve_with_incoming_shutdown(ready, drained.clone().cancelled_owned());
         let draining = async {
             accepting.await;

@@ -15,6 +15,7 @@ use remote_istio::model::Lane;
 use remote_istio::transport::Refusal;
 
 pub use self::gauges::Gauges;
+use crate::link::REVOKED;
 use crate::session::Samples;
 
 /// The prefix of all names here.
@@ -47,12 +48,49 @@ impl Direction {
     }
 }
 
+/// What came of asking the holder of a session whether it yields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Challenge {
+    /// It yielded.
+    Yielded,
+    /// It stayed: two agents with one identity.
+    Stayed,
+    /// It said nothing, and a later start replaced it.
+    SilentReplaced,
+    /// It said nothing, and the other was no later start.
+    SilentStayed,
+    /// Its session ended meanwhile.
+    HolderLeft,
+}
+
+impl Challenge {
+    const ALL: [Self; 5] = [
+        Self::Yielded,
+        Self::Stayed,
+        Self::SilentReplaced,
+        Self::SilentStayed,
+        Self::HolderLeft,
+    ];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Yielded => "yielded",
+            Self::Stayed => "stayed",
+            Self::SilentReplaced => "silent_replaced",
+            Self::SilentStayed => "silent_stayed",
+            Self::HolderLeft => "holder_left",
+        }
+    }
+}
+
 /// Counters and histograms of the link. What has a current value is read at each scrape, see [`Gauges`].
 #[derive(Debug)]
 pub struct Metrics {
     sessions_opened: Counter,
     sessions_ended: Counters<1>,
+    handshakes_accepted: Counter,
     handshakes_refused: Counters<1>,
+    challenges: Counters<1>,
     frames: Counters<2>,
     frame_bytes: Counters<2>,
     merged: Counters<1>,
@@ -60,6 +98,7 @@ pub struct Metrics {
     resyncs: Counters<1>,
     unknown_frames: Counter,
     stale_acks: Counter,
+    unread_states: Counter,
     accepted: Histograms,
     applied: Histograms,
 }
@@ -70,7 +109,9 @@ impl Metrics {
         let metrics = Self {
             sessions_opened: Counter::default(),
             sessions_ended: Family::default(),
+            handshakes_accepted: Counter::default(),
             handshakes_refused: Family::default(),
+            challenges: Family::default(),
             frames: Family::default(),
             frame_bytes: Family::default(),
             merged: Family::default(),
@@ -78,6 +119,7 @@ impl Metrics {
             resyncs: Family::default(),
             unknown_frames: Counter::default(),
             stale_acks: Counter::default(),
+            unread_states: Counter::default(),
             accepted: Family::new_with_constructor(latency_histogram),
             applied: Family::new_with_constructor(latency_histogram),
         };
@@ -87,6 +129,10 @@ impl Metrics {
     }
 
     fn start_at_zero(&self) {
+        drop(self.sessions_ended.get_or_create(&[("reason", REVOKED)]));
+        for result in Challenge::ALL {
+            drop(self.challenges.get_or_create(&[("result", result.as_str())]));
+        }
         for reason in Refusal::ALL {
             drop(self.handshakes_refused.get_or_create(&[("reason", reason.as_str())]));
         }
@@ -115,6 +161,11 @@ impl Metrics {
             &self.handshakes_refused,
         );
         counters(
+            "challenges",
+            "Questions to holders of sessions whether they yield to another agent, by result",
+            &self.challenges,
+        );
+        counters(
             "merged",
             "Changes replaced by a later one before they were sent",
             &self.merged,
@@ -124,6 +175,11 @@ impl Metrics {
             "resyncs",
             "Lanes found to be held otherwise than expected",
             &self.resyncs,
+        );
+        registry.register(
+            "handshakes_accepted",
+            "Connections whose handshake succeeded",
+            self.handshakes_accepted.clone(),
         );
         registry.register("sessions_opened", "Sessions opened", self.sessions_opened.clone());
         registry.register("frames", "Frames by direction and lane", self.frames.clone());
@@ -139,8 +195,13 @@ impl Metrics {
         );
         registry.register(
             "stale_acks",
-            "Answers to no delta in flight, ignored",
+            "Answers to no delta in flight or to no question, ignored",
             self.stale_acks.clone(),
+        );
+        registry.register(
+            "unread_states",
+            "States that agents reported of objects of no known kind or name, ignored",
+            self.unread_states.clone(),
         );
         registry.register_with_unit(
             "propagation_accepted",
@@ -164,6 +225,16 @@ impl Metrics {
     /// A session ended, or was not opened; `reason` from a closed set.
     pub fn session_ended(&self, reason: &'static str) {
         self.sessions_ended.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// A connection's handshake succeeded.
+    pub fn handshake_accepted(&self) {
+        self.handshakes_accepted.inc();
+    }
+
+    /// The holder of a session was asked whether it yields.
+    pub fn challenge(&self, result: Challenge) {
+        self.challenges.get_or_create(&[("result", result.as_str())]).inc();
     }
 
     /// A connection was refused before any request.
@@ -201,6 +272,7 @@ impl Metrics {
         }
         self.unknown_frames.inc_by(samples.unknown_frames);
         self.stale_acks.inc_by(samples.stale_acks);
+        self.unread_states.inc_by(samples.unread_states);
     }
 }
 

@@ -1,12 +1,19 @@
 //! Which session of a remote stands: one at a time. Pure.
 //!
-//! A session is ordered by the start counter of its agent, then by the connection of that process. What only the
-//! question to the live holder could tell apart, a clone of a remote from its restart, is decided for the holder.
+//! A session is ordered by the start counter of its agent, then by the connection of that process. A clone has the
+//! history of the agent it was made from, so that only the question to the live holder tells it from a restart: the
+//! predecessor in a rolling update has lost its Lease and yields, a twin still holds its own and says no.
 
+mod conflict;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use remote_istio::identity::RemoteName;
 
+pub use self::conflict::{CONFLICT_LASTS, Conflict, Conflicts, Party};
 use crate::report::SessionEpoch;
 
 /// Names one session within this process.
@@ -26,6 +33,15 @@ pub struct Claimant {
     pub address: String,
 }
 
+/// What comes of a wish to open a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It may go on.
+    Opened(Opened),
+    /// The holder must be asked; come back with its answer.
+    Ask(Ask),
+}
+
 /// A session that may go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opened {
@@ -33,6 +49,28 @@ pub struct Opened {
     pub id: SessionId,
     /// The session it replaces, which must end.
     pub superseded: Option<SessionId>,
+}
+
+/// A question to the holder of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Whom to ask.
+    pub holder: SessionId,
+    /// Names the question.
+    pub nonce: u64,
+    /// It must be sent; else it is under way already and its answer counts for this claimant too.
+    pub is_new: bool,
+}
+
+/// What the holder said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is no longer the remote's agent.
+    Yields,
+    /// It still is.
+    Stays,
+    /// Nothing in time.
+    Silent,
 }
 
 /// Why a session may not be opened.
@@ -49,41 +87,108 @@ pub enum Refused {
         /// Start counter of the claimant.
         own: u64,
     },
-    /// Two agents that both believe to be the same start.
+    /// Two agents that both believe to be the remote's.
     #[error(
-        "another agent holds this session from {holder_address} (cluster {holder_cluster}): two agents run with the \
-         certificate and the history of one; stop one, or join it under a name of its own"
+        "another agent holds this session: {holder}; this one is {challenger}: two agents run with one identity; stop \
+         one, or join it under a name of its own"
     )]
     Twin {
-        /// Where the holder dials from.
-        holder_address: String,
-        /// UID of the holder's cluster.
-        holder_cluster: String,
+        /// Who stays.
+        holder: Party,
+        /// Who was refused.
+        challenger: Party,
     },
+    /// The name is bound to another cluster than the one the agent runs in.
+    #[error(
+        "the name is bound to cluster {bound}, this agent is {challenger}: join it under a name of its own, or move the \
+         name with `remote-istio-hub release NAME` and a new token"
+    )]
+    OtherCluster {
+        /// UID of the cluster that the name is bound to.
+        bound: String,
+        /// Who was refused.
+        challenger: Party,
+    },
+    /// The holder changed again and again while it was asked.
+    #[error("several agents of this remote came at once; try again")]
+    Contended,
+}
+
+impl Refused {
+    /// The two agents, if this shows that one identity is used by two.
+    #[must_use]
+    pub fn parties(&self) -> Option<(Party, Party)> {
+        match self {
+            Self::Twin { holder, challenger } => Some((holder.clone(), challenger.clone())),
+            Self::OtherCluster { bound, challenger } => Some((Party::bound(bound), challenger.clone())),
+            Self::OlderConnection | Self::OlderAgent { .. } | Self::Contended => None,
+        }
+    }
 }
 
 /// The live sessions of this replica.
 #[derive(Debug, Default)]
 pub struct Registry {
-    live: BTreeMap<RemoteName, (SessionId, Claimant)>,
+    live: BTreeMap<RemoteName, Holder>,
     last_id: u64,
+    last_nonce: u64,
+}
+
+#[derive(Debug)]
+struct Holder {
+    id: SessionId,
+    claimant: Claimant,
+    /// The question it has not answered yet.
+    asked: Option<u64>,
 }
 
 impl Registry {
-    /// Decides whether a session may be opened, and which one must end for it.
+    /// Decides whether a session may be opened, and which one must end for it. `bound`: UID of the cluster that the
+    /// name is bound to, where that is known. `answer`: of the holder that was asked for this claimant; it counts only
+    /// while that one still holds the session.
     ///
     /// # Errors
-    /// Another session of this remote stands and stays.
-    pub fn open(&mut self, remote: &RemoteName, claimant: Claimant) -> Result<Opened, Refused> {
-        let holder = self.live.get(remote);
-        if let Some((_, holder)) = holder {
-            judge(holder, &claimant)?;
+    /// Another session of this remote stands and stays, or the claimant is not who bears the name.
+    pub fn open(
+        &mut self,
+        remote: &RemoteName,
+        claimant: Claimant,
+        bound: Option<&str>,
+        answer: Option<(SessionId, Answer)>,
+    ) -> Result<Outcome, Refused> {
+        if let Some(bound) = bound.filter(|bound| *bound != claimant.cluster_uid) {
+            let (bound, challenger) = (bound.to_owned(), Party::of(&claimant));
+            return Err(Refused::OtherCluster { bound, challenger });
         }
-        let superseded = holder.map(|(id, _)| *id);
+        let mut superseded = None;
+        if let Some(holder) = self.live.get_mut(remote) {
+            let answer = answer
+                .filter(|(asked, _)| *asked == holder.id)
+                .map(|(_, answer)| answer);
+            match judge(&holder.claimant, &claimant, answer)? {
+                Judgement::Supersedes => superseded = Some(holder.id),
+                Judgement::AsksHolder => return Ok(Outcome::Ask(holder.ask(&mut self.last_nonce))),
+            }
+        }
         self.last_id += 1;
         let id = SessionId(self.last_id);
-        self.live.insert(remote.clone(), (id, claimant));
-        Ok(Opened { id, superseded })
+        let holder = Holder {
+            id,
+            claimant,
+            asked: None,
+        };
+        self.live.insert(remote.clone(), holder);
+        Ok(Outcome::Opened(Opened { id, superseded }))
+    }
+
+    /// A session answered a question. Returns whether that question was under way.
+    pub fn answered(&mut self, remote: &RemoteName, id: SessionId, nonce: u64) -> bool {
+        let holder = self.live.get_mut(remote).filter(|holder| holder.id == id);
+        let Some(holder) = holder.filter(|holder| holder.asked == Some(nonce)) else {
+            return false;
+        };
+        holder.asked = None;
+        true
     }
 
     /// A session has ended. Returns whether it was the one that stood; a superseded one is not.
@@ -98,7 +203,7 @@ impl Registry {
     /// Whether this session is the one that stands.
     #[must_use]
     pub fn stands(&self, remote: &RemoteName, id: SessionId) -> bool {
-        self.live.get(remote).is_some_and(|(standing, _)| *standing == id)
+        self.live.get(remote).is_some_and(|holder| holder.id == id)
     }
 
     /// How many sessions stand.
@@ -114,101 +219,54 @@ impl Registry {
     }
 }
 
-fn judge(holder: &Claimant, claimant: &Claimant) -> Result<(), Refused> {
+impl Holder {
+    fn ask(&mut self, last_nonce: &mut u64) -> Ask {
+        let is_new = self.asked.is_none();
+        let nonce = *self.asked.get_or_insert_with(|| {
+            *last_nonce += 1;
+            *last_nonce
+        });
+        Ask {
+            holder: self.id,
+            nonce,
+            is_new,
+        }
+    }
+}
+
+/// What becomes of a claimant that is not refused.
+enum Judgement {
+    Supersedes,
+    AsksHolder,
+}
+
+fn judge(holder: &Claimant, claimant: &Claimant, answer: Option<Answer>) -> Result<Judgement, Refused> {
     if holder.boot_id == claimant.boot_id {
         return if claimant.epoch.connection > holder.epoch.connection {
-            Ok(())
+            Ok(Judgement::Supersedes)
         } else {
             Err(Refused::OlderConnection)
         };
     }
-    match claimant.epoch.start.cmp(&holder.epoch.start) {
-        std::cmp::Ordering::Greater => Ok(()),
-        std::cmp::Ordering::Less => Err(Refused::OlderAgent {
+    let twin = || Refused::Twin {
+        holder: Party::of(holder),
+        challenger: Party::of(claimant),
+    };
+    if holder.cluster_uid != claimant.cluster_uid {
+        return Err(twin());
+    }
+    let order = claimant.epoch.start.cmp(&holder.epoch.start);
+    if order == Ordering::Less {
+        return Err(Refused::OlderAgent {
             holder: holder.epoch.start,
             own: claimant.epoch.start,
-        }),
-        std::cmp::Ordering::Equal => Err(Refused::Twin {
-            holder_address: holder.address.clone(),
-            holder_cluster: holder.cluster_uid.clone(),
-        }),
+        });
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn remote() -> RemoteName {
-        RemoteName::new("remote-1").expect("a DNS label")
-    }
-
-    fn claimant(boot_id: &str, start: u64, connection: u64) -> Claimant {
-        Claimant {
-            boot_id: boot_id.to_owned(),
-            epoch: SessionEpoch { start, connection },
-            cluster_uid: format!("cluster of {boot_id}"),
-            address: format!("address of {boot_id}"),
-        }
-    }
-
-    #[test]
-    fn second_session_replaces_the_first_only_by_the_rules() {
-        let older_agent = Refused::OlderAgent { holder: 5, own: 4 };
-        let twin = Refused::Twin {
-            holder_address: "address of a".to_owned(),
-            holder_cluster: "cluster of a".to_owned(),
-        };
-        let table = [
-            ("reconnect of the same process", claimant("a", 5, 3), Ok(())),
-            (
-                "same connection again",
-                claimant("a", 5, 2),
-                Err(Refused::OlderConnection),
-            ),
-            (
-                "older connection that came late",
-                claimant("a", 5, 1),
-                Err(Refused::OlderConnection),
-            ),
-            ("restarted agent", claimant("b", 6, 1), Ok(())),
-            ("agent that was replaced", claimant("b", 4, 9), Err(older_agent)),
-            ("clone", claimant("b", 5, 3), Err(twin)),
-        ];
-        for (case, second, expected) in table {
-            let mut registry = Registry::default();
-            let first = registry.open(&remote(), claimant("a", 5, 2)).expect("nobody holds it");
-            let opened = registry.open(&remote(), second);
-            assert_eq!(opened.as_ref().map(|_| ()), expected.as_ref().copied(), "{case}");
-            let refused = expected.is_err();
-            assert_eq!(registry.stands(&remote(), first.id), refused, "{case}");
-            if let Ok(opened) = opened {
-                assert_eq!(opened.superseded, Some(first.id), "{case}");
-                assert!(registry.stands(&remote(), opened.id), "{case}");
-            }
-            assert_eq!(registry.len(), 1, "{case}");
-        }
-    }
-
-    #[test]
-    fn superseded_session_that_ends_late_does_not_close_the_new_one() {
-        let mut registry = Registry::default();
-        let first = registry.open(&remote(), claimant("a", 1, 1)).expect("nobody holds it");
-        let second = registry.open(&remote(), claimant("a", 1, 2)).expect("a reconnect");
-        assert!(!registry.close(&remote(), first.id));
-        assert!(registry.stands(&remote(), second.id));
-        assert!(registry.close(&remote(), second.id));
-        assert!(registry.is_empty());
-    }
-
-    #[test]
-    fn remotes_do_not_touch_each_other() {
-        let mut registry = Registry::default();
-        let other = RemoteName::new("remote-2").expect("a DNS label");
-        let first = registry.open(&remote(), claimant("a", 1, 1)).expect("nobody holds it");
-        let second = registry.open(&other, claimant("a", 1, 1)).expect("another remote");
-        assert_eq!(second.superseded, None);
-        assert!(registry.close(&remote(), first.id));
-        assert_eq!(registry.len(), 1);
+    match answer {
+        None => Ok(Judgement::AsksHolder),
+        Some(Answer::Yields) => Ok(Judgement::Supersedes),
+        // A holder that hangs must not lock its successor out.
+        Some(Answer::Silent) if order == Ordering::Greater => Ok(Judgement::Supersedes),
+        Some(Answer::Stays | Answer::Silent) => Err(twin()),
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use remote_istio::lane::Nack;
+use remote_istio::limits;
 use remote_istio::model::{Applied, Key, Lane};
 
 /// The newest knowledge of one live session. Replaced as a whole on each change.
@@ -35,6 +36,41 @@ pub struct SessionReport {
     pub backlog: u32,
     /// Agent's wall clock minus the hub's, milliseconds, by the last heartbeat.
     pub clock_skew_milliseconds: i64,
+    /// The certificate of the connection.
+    pub certificate: CertificateReport,
+    /// Epoch of the trust that the agent keeps; nothing: not known, or it was given files that say whom it trusts.
+    pub trust_epoch: Option<u64>,
+    /// Why the agent could not keep the trust it was sent; empty when nothing is wrong.
+    pub trust_failure: String,
+}
+
+/// The validity of an agent's certificate, seconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CertificateReport {
+    /// When it began.
+    pub not_before: i64,
+    /// When it ends.
+    pub not_after: i64,
+}
+
+/// A certificate that has not been renewed by then is overdue, in hundredths of its life; it is renewed at two thirds.
+const OVERDUE_PERCENT: i64 = 85;
+
+impl CertificateReport {
+    /// When its renewal is overdue, seconds since 1970.
+    #[must_use]
+    pub fn overdue_at(&self) -> i64 {
+        // The part of its life that lies before its issue is there for clocks that are off and does not count.
+        let backdated = i64::try_from(limits::BACKDATED.as_secs()).unwrap_or(0);
+        let issued_at = self.not_before.saturating_add(backdated);
+        let begin = if issued_at < self.not_after {
+            issued_at
+        } else {
+            self.not_before
+        };
+        let life = self.not_after.saturating_sub(begin);
+        begin.saturating_add(life.saturating_mul(OVERDUE_PERCENT) / 100)
+    }
 }
 
 /// Orders the sessions of one remote: the agent's own start counter, then the connection of that process.
@@ -53,4 +89,22 @@ pub struct LaneReport {
     pub in_sync: bool,
     /// Objects not accepted yet.
     pub pending: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renewal_is_overdue_at_85_percent_of_the_life_after_issue() {
+        let overdue = |not_before, not_after| CertificateReport { not_before, not_after }.overdue_at();
+        assert_eq!(overdue(-900, 86_400), 73_440, "a day, backdated");
+        assert_eq!(overdue(-900, 20), 17, "twenty seconds, backdated");
+        assert_eq!(overdue(0, 100), 85, "not backdated");
+        assert_eq!(
+            overdue(0, i64::MAX),
+            i64::MAX / 100 + 900,
+            "a nonsense end does not overflow"
+        );
+    }
 }

@@ -4,99 +4,60 @@
 //! the hub's monotonic clock unless their name says otherwise.
 
 mod control;
+mod error;
 mod lane;
+mod opening;
+mod samples;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use remote_istio::convert::{self, FrameError, SessionHello};
-use remote_istio::identity::RemoteName;
-use remote_istio::lane::NackReason;
+use remote_istio::convert::{self, SessionHello};
+use remote_istio::enrolment::Trust;
 use remote_istio::limits;
 use remote_istio::liveness::{Dead, Liveness};
 use remote_istio::model::{Applied, ApplyState, Key, Lane, Snapshot};
 use remote_istio::wire::v1;
 
+pub use self::error::SessionError;
+pub use self::opening::Opening;
+pub use self::samples::Samples;
+
 use self::control::Control;
 use self::lane::LaneSession;
+use self::trust::TrustState;
 use crate::index::Desired;
-use crate::report::{LaneReport, SessionEpoch, SessionReport};
+use crate::report::{CertificateReport, LaneReport, SessionEpoch, SessionReport};
 
 /// Between two looks at whether the agent still lives, nanoseconds; heartbeats alone come too seldom for that.
 const LIFE_CHECK_INTERVAL: u64 = 5_000_000_000;
 
+/// An agent that leaves because its certificate ends may come back at once: it has another one, or has to recover.
+const COMES_BACK_WITHIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+
 /// A clock skew counts as changed from this difference on, milliseconds: smaller ones are the network's.
 const SKEW_STEP_MILLISECONDS: i64 = 1_000;
 
-/// What ends a stream.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SessionError {
-    /// A frame broke the contract.
-    #[error("the agent sent a frame that breaks the contract: {0}")]
-    Frame(#[from] FrameError),
-    /// A second hello.
-    #[error("the agent sent a second hello on one stream")]
-    HelloTwice,
-    /// The answer to a delta before its last part was sent.
-    #[error("the agent answered delta {nonce} of lane {lane} before its last part was sent")]
-    EarlyAck {
-        /// The lane.
-        lane: Lane,
-        /// The delta.
-        nonce: u64,
-    },
-    /// More refusals than a lane has objects.
-    #[error("the agent refused more objects of lane {lane} than a lane may hold")]
-    TooManyNacks {
-        /// The lane.
-        lane: Lane,
-    },
-    /// More states than both lanes have objects.
-    #[error("the agent reported states of more than {0} objects")]
-    TooManyStates(usize),
+/// What a session is told by an agent that is asked whether it still is the remote's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Yielded {
+    /// Of the question.
+    pub nonce: u64,
+    /// It no longer is.
+    pub yields: bool,
 }
 
-/// What a session is opened with, besides the hello.
-#[derive(Clone, Debug)]
-pub struct Opening {
-    /// Now.
-    pub now: u64,
-    /// Now on the wall clock, seconds since 1970.
-    pub unix_seconds: i64,
-    /// The remote, by the agent's certificate.
-    pub remote: RemoteName,
-    /// Namespace of the `RemoteIstio` resources on central.
-    pub namespace: String,
-    /// Where the agent dials from.
-    pub address: String,
-    /// Name of this hub replica.
-    pub replica: String,
-    /// Random, made once per hub process.
-    pub boot_id: String,
-    /// Between two heartbeats of either end.
-    pub heartbeat: Duration,
-}
-
-/// What a session has counted and measured since it was last asked.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Samples {
-    /// From a central event to its acceptance, nanoseconds.
-    pub accepted: Vec<(Lane, u64)>,
-    /// From a central event to its application, nanoseconds.
-    pub applied: Vec<(Lane, u64)>,
-    /// Refused objects.
-    pub nacks: BTreeMap<NackReason, u64>,
-    /// Changes replaced by a later one before they were sent.
-    pub merged: BTreeMap<Lane, u64>,
-    /// How often the agent turned out to hold something else than it should.
-    pub resyncs: BTreeMap<Lane, u64>,
-    /// Frames of a kind this release does not know.
-    pub unknown_frames: u64,
-    /// Answers to a delta that is not in flight.
-    pub stale_acks: u64,
+/// Why an agent was asked to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Draining {
+    /// The hub said so.
+    Asked,
+    /// Its certificate ends.
+    CertificateEnds,
 }
 
 /// One life of one agent's stream.
@@ -113,7 +74,12 @@ pub struct Session {
     applied: Arc<BTreeMap<Key, Applied>>,
     backlog: u32,
     clock_skew_milliseconds: i64,
-    draining: bool,
+    trust: TrustState,
+    certificate_ends_at: u64,
+    /// The question that waits for an answer.
+    asked: Option<u64>,
+    yielded: Option<Yielded>,
+    draining: Option<Draining>,
     leaving: Option<String>,
     samples: Samples,
 }
@@ -137,12 +103,19 @@ impl Session {
             applied: Arc::default(),
             backlog: 0,
             clock_skew_milliseconds: 0,
-            draining: false,
+            trust: TrustState::new(hello.trust_digest),
+            certificate_ends_at: opening.certificate_ends_at(),
+            asked: None,
+            yielded: None,
+            draining: None,
             leaving: None,
             samples: Samples::default(),
             opening,
             hello,
         };
+        if let Some(trust) = session.opening.trust.take() {
+            session.trust(trust);
+        }
         session.set_desired(desired);
         let claim = session.claim_now(claims_known);
         session.control.welcome = Some(session.welcome(claim.clone()));
@@ -188,6 +161,23 @@ impl Session {
         }
     }
 
+    /// Whom agents should trust has changed: an agent that keeps another trust is sent this one.
+    pub fn trust(&mut self, trust: Arc<Trust>) {
+        // What waited to be sent is older.
+        self.control.trust = self.trust.set(trust);
+    }
+
+    /// Asks the agent whether it still is the remote's.
+    pub fn challenge(&mut self, challenge: v1::Challenge) {
+        self.asked = Some(challenge.nonce);
+        self.control.challenge = Some(challenge);
+    }
+
+    /// The agent's answer to [`Session::challenge`], once.
+    pub fn take_yielded(&mut self) -> Option<Yielded> {
+        self.yielded.take()
+    }
+
     fn set_desired(&mut self, desired: Option<Arc<Desired>>) {
         for (lane, state) in &mut self.lanes {
             let snapshot = desired.as_ref().and_then(|desired| desired.lanes.get(lane));
@@ -215,15 +205,28 @@ impl Session {
                     state.ack((nonce, hash), nacks, more, now, &mut self.samples)?;
                 }
             }
-            Some(Frame::Status(status)) => self.status(convert::read_status(status)?, now)?,
+            Some(Frame::Status(status)) => {
+                let sent = status.entries.len();
+                let read = convert::read_status(status)?;
+                self.samples.unread_states += (sent - read.len()) as u64;
+                self.status(read, now)?;
+            }
             Some(Frame::Heartbeat(heartbeat)) => {
                 self.liveness.peer_has_read(heartbeat.received, now);
                 self.backlog = heartbeat.backlog;
                 self.note_skew(heartbeat.unix_milliseconds, unix_milliseconds);
             }
             Some(Frame::Drain(drain)) => self.leaving = Some(limits::detail(drain.reason)),
+            Some(Frame::TrustKept(kept)) => self.trust.kept(kept),
+            Some(Frame::Yield(v1::Yield { nonce, yields })) => {
+                if self.asked.take_if(|asked| *asked == nonce).is_some() {
+                    self.yielded = Some(Yielded { nonce, yields });
+                } else {
+                    self.samples.stale_acks += 1;
+                }
+            }
             // No lane travels from agent to hub yet; what this release does not know is ignored and counted.
-            Some(Frame::Delta(_) | Frame::TrustKept(_) | Frame::Yield(_)) | None => self.samples.unknown_frames += 1,
+            Some(Frame::Delta(_)) | None => self.samples.unknown_frames += 1,
         }
         Ok(())
     }
@@ -261,7 +264,7 @@ impl Session {
     /// The next frame to send: control before endpoints before config. One delta per lane is unacknowledged at a time.
     pub fn next_frame(&mut self, now: u64) -> Option<v1::HubFrame> {
         let frame = self.control.next_frame().or_else(|| {
-            let may_begin = !self.draining;
+            let may_begin = self.draining.is_none();
             // A map of lanes is in order of their priority.
             let delta = self.lanes.values_mut().find_map(|lane| lane.next_part(may_begin))?;
             Some(v1::hub_frame::Frame::Delta(delta))
@@ -273,11 +276,16 @@ impl Session {
     /// When [`Session::tick`] has something to do next.
     #[must_use]
     pub fn next_wake(&self) -> u64 {
-        self.liveness.next_beat_at().min(self.looked_at + LIFE_CHECK_INTERVAL)
+        let next = self.liveness.next_beat_at().min(self.looked_at + LIFE_CHECK_INTERVAL);
+        if self.draining.is_some() {
+            return next;
+        }
+        next.min(self.certificate_ends_at)
     }
 
-    /// Time has passed: queues the heartbeat that is due and says whether the agent is dead. `jitter` from 0 to 1
-    /// spreads heartbeats; `unix_milliseconds`: now on the wall clock.
+    /// Time has passed: queues the heartbeat that is due, asks an agent to leave whose certificate is about to end, and
+    /// says whether the agent is dead. `jitter` from 0 to 1 spreads heartbeats; `unix_milliseconds`: now on the wall
+    /// clock.
     pub fn tick(&mut self, now: u64, unix_milliseconds: i64, jitter: f64) -> Option<Dead> {
         self.looked_at = now;
         if let Some(beat) = self.liveness.beat(now, jitter) {
@@ -288,18 +296,28 @@ impl Session {
                 backlog: 0,
             });
         }
+        if self.draining.is_none() && now >= self.certificate_ends_at {
+            self.drain("certificate ends", COMES_BACK_WITHIN);
+            self.draining = Some(Draining::CertificateEnds);
+        }
         self.liveness.dead(now)
     }
 
     /// Asks the agent to leave and come back after a moment within `range`. No delta is begun from here on.
     pub fn drain(&mut self, reason: &str, range: (Duration, Duration)) {
         let milliseconds = |pause: Duration| u32::try_from(pause.as_millis()).unwrap_or(u32::MAX);
-        self.draining = true;
+        self.draining = Some(Draining::Asked);
         self.control.drain = Some(v1::Drain {
             reason: reason.to_owned(),
             reconnect_min_milliseconds: milliseconds(range.0),
             reconnect_max_milliseconds: milliseconds(range.1),
         });
+    }
+
+    /// Whether the agent was asked to leave, and why.
+    #[must_use]
+    pub fn draining(&self) -> Option<Draining> {
+        self.draining
     }
 
     /// The agent has said that it is about to leave, and why.
@@ -339,6 +357,9 @@ impl Session {
             refused: self.lanes.values().flat_map(LaneSession::refused).collect(),
             backlog: self.backlog,
             clock_skew_milliseconds: self.clock_skew_milliseconds,
+            certificate: self.opening.certificate,
+            trust_epoch: self.trust.epoch(),
+            trust_failure: self.trust.failure().to_owned(),
         }
     }
 

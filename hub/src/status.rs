@@ -12,6 +12,7 @@ pub mod entry;
 pub mod facts;
 pub mod finalizer;
 pub mod findings;
+pub mod identity;
 mod metrics;
 pub mod schedule;
 mod source;
@@ -29,7 +30,8 @@ pub use self::metrics::StatusMetrics;
 use self::api::StatusApi;
 use self::source::{Live, Wake};
 use self::writer::Writer;
-use crate::link::Sessions;
+use crate::events::Events;
+use crate::link::{Records, Sessions};
 use crate::state::State;
 
 /// What the status writer needs.
@@ -44,6 +46,10 @@ pub struct Deps {
     pub state: Arc<State>,
     /// The agents' sessions.
     pub sessions: Arc<Sessions>,
+    /// What the names of remotes are bound to.
+    pub records: Arc<dyn Records>,
+    /// Where people are told.
+    pub events: Arc<Events>,
     /// Whether this replica leads, see [`crate::lease::run`].
     pub leader: watch::Receiver<bool>,
     /// What is counted.
@@ -56,11 +62,12 @@ pub async fn run(deps: Deps, stop: CancellationToken) {
     let source = Live {
         state: deps.state,
         sessions: deps.sessions,
+        records: deps.records,
     };
     let wake = Arc::new(Wake::default());
     source.wake(&wake);
     let api = StatusApi::new(deps.client, &deps.namespace);
-    Writer::new(source, api, deps.replica, deps.metrics)
+    Writer::new(source, api, deps.replica, deps.metrics, deps.events)
         .run(wake, deps.leader, stop)
         .await;
 }

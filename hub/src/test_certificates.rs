@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
@@ -9,6 +10,7 @@ use rcgen::{
 };
 use remote_istio::tls::{CertificateFiles, TlsSource};
 use tempfile::TempDir;
+use time::OffsetDateTime;
 
 pub(crate) const TRUST_DOMAIN: &str = "mesh.test";
 pub(crate) const HUB_NAME: &str = "hub.test";
@@ -30,8 +32,18 @@ impl LinkCa {
         TlsSource::load(files, TRUST_DOMAIN).expect("good files")
     }
 
+    /// A source whose certificate ends so soon.
+    pub(crate) fn source_for(&self, path: &str, life: Duration) -> Arc<TlsSource> {
+        let (files, _folder) = self.files_until(path, OffsetDateTime::now_utc() + life);
+        TlsSource::load(files, TRUST_DOMAIN).expect("good files")
+    }
+
     /// The files of such a source, in a folder that goes when it is dropped.
     pub(crate) fn files(&self, path: &str) -> (CertificateFiles, TempDir) {
+        self.files_until(path, date_time_ymd(2100, 1, 1))
+    }
+
+    fn files_until(&self, path: &str, not_after: OffsetDateTime) -> (CertificateFiles, TempDir) {
         let mut params = CertificateParams::new(vec![HUB_NAME.to_owned()]).expect("names");
         let uri = format!("spiffe://{TRUST_DOMAIN}/{path}");
         params
@@ -40,7 +52,7 @@ impl LinkCa {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
         params.not_before = date_time_ymd(2020, 1, 1);
-        params.not_after = date_time_ymd(2100, 1, 1);
+        params.not_after = not_after;
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.0).expect("a certificate");
 

@@ -5,6 +5,7 @@
 //! bookmarks: the position of an endpoint set must be exact also after a deletion and a restart.
 
 mod follow;
+mod mirror;
 mod pods;
 mod remotes;
 mod services;
@@ -22,13 +23,14 @@ use remote_istio::process::Condition;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use self::follow::follow;
 use self::pods::{PodSink, SlimPod};
 use self::remotes::RemoteSink;
 use self::services::{ServiceSink, SlimService};
 use crate::crd::RemoteIstio;
 use crate::state::State;
 
+pub(crate) use self::follow::{Sink, follow};
+pub(crate) use self::mirror::{Change, Mirror};
 pub use statistics::{Statistics, WatchStatistics};
 
 /// All watches of the hub.

@@ -114,12 +114,14 @@ impl Trust {
         update(self.signer.as_bytes());
         update(self.trust_domain.as_bytes());
         update(&self.roots.len().to_be_bytes());
-        self.roots.iter().for_each(|root| update(root));
+        for root in &self.roots {
+            update(root);
+        }
         for addresses in [&self.hubs, &self.enrolments] {
             update(&addresses.len().to_be_bytes());
-            addresses
-                .iter()
-                .for_each(|address| update(address.to_string().as_bytes()));
+            for address in addresses {
+                update(address.to_string().as_bytes());
+            }
         }
         let mut bytes = [0; 32];
         bytes.copy_from_slice(context.finish().as_ref());

@@ -1,8 +1,7 @@
-//! What can be wrong with the certificate files, in words that say what to do.
+//! What can be wrong with the certificates of this process, in words that say what to do.
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
 
 use crate::identity::IdentityError;
 
@@ -27,6 +26,16 @@ impl TlsFile {
             Self::TrustBundle => "--trust-bundle",
         }
     }
+
+    /// The entry of a Secret of TLS that holds it.
+    #[must_use]
+    pub fn entry(self) -> &'static str {
+        match self {
+            Self::Certificate => "tls.crt",
+            Self::Key => "tls.key",
+            Self::TrustBundle => "ca.crt",
+        }
+    }
 }
 
 impl fmt::Display for TlsFile {
@@ -35,14 +44,14 @@ impl fmt::Display for TlsFile {
     }
 }
 
-/// A file that cannot be used.
+/// A certificate, key or bundle that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("{file} {path}: {problem}", path = path.display())]
+#[error("{place}: {problem}")]
 pub struct TlsError {
     /// Which of the three.
     pub file: TlsFile,
-    /// Where it lies.
-    pub path: PathBuf,
+    /// Where it comes from: flag and path, or Secret and entry.
+    pub place: String,
     /// What is wrong with it.
     pub problem: Problem,
 }
@@ -75,11 +84,26 @@ pub enum Problem {
     #[error("does not belong to the certificate; write both from the same Secret")]
     KeyOfAnotherCertificate,
     /// The certificate has ended.
-    #[error("the certificate expired on {0}; renew it")]
-    Expired(String),
+    #[error(
+        "the certificate has expired by this machine's clock (now {now}, valid until {until}): renew it, or correct \
+         the clock"
+    )]
+    Expired {
+        /// This machine's time.
+        now: String,
+        /// Its end.
+        until: String,
+    },
     /// The certificate has not begun.
-    #[error("the certificate is not valid before {0}; is the clock of this machine right?")]
-    NotYetValid(String),
+    #[error(
+        "the certificate is not valid yet by this machine's clock (now {now}, valid from {from}): correct the clock"
+    )]
+    NotYetValid {
+        /// This machine's time.
+        now: String,
+        /// Its beginning.
+        from: String,
+    },
     /// The certificate stands for nobody here.
     #[error(transparent)]
     Identity(IdentityError),

@@ -1,12 +1,12 @@
-//! Reading the three files, bounded, and telling their contents apart.
+//! Reading the three files, bounded.
 
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::digest;
-
 use super::error::{Problem, TlsError, TlsFile};
+use super::material::Material;
+use super::origin::Origin;
 
 /// Largest file read, bytes: a bundle of several hundred CAs.
 const FILE_MAX_BYTES: u64 = 1024 * 1024;
@@ -22,17 +22,6 @@ pub struct CertificateFiles {
     pub trust_bundle: PathBuf,
 }
 
-/// What the files held at one look.
-pub(super) struct Contents {
-    pub(super) certificate: Vec<u8>,
-    pub(super) key: Vec<u8>,
-    pub(super) trust_bundle: Vec<u8>,
-}
-
-/// Digest of contents; keys are not kept around to be compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fingerprint([u8; 32]);
-
 impl CertificateFiles {
     /// The path of one of them.
     #[must_use]
@@ -44,17 +33,10 @@ impl CertificateFiles {
         }
     }
 
-    pub(super) fn error(&self, file: TlsFile, problem: Problem) -> TlsError {
-        TlsError {
-            file,
-            path: self.path(file).to_owned(),
-            problem,
-        }
-    }
-
-    pub(super) fn read(&self) -> Result<Contents, TlsError> {
-        let read = |file| read_bounded(self.path(file)).map_err(|problem| self.error(file, problem));
-        Ok(Contents {
+    pub(super) fn read(&self) -> Result<Material, TlsError> {
+        let read =
+            |file| read_bounded(self.path(file)).map_err(|problem| Origin::Files(self.clone()).error(file, problem));
+        Ok(Material {
             certificate: read(TlsFile::Certificate)?,
             key: read(TlsFile::Key)?,
             trust_bundle: read(TlsFile::TrustBundle)?,
@@ -73,28 +55,6 @@ impl CertificateFiles {
     }
 }
 
-impl Contents {
-    pub(super) fn fingerprint(&self) -> Fingerprint {
-        digest_of(&[&self.certificate, &self.key, &self.trust_bundle])
-    }
-
-    /// Stands for contents that could not even be read, so that one cause is reported once.
-    pub(super) fn fingerprint_of_failure(error: &TlsError) -> Fingerprint {
-        digest_of(&[error.to_string().as_bytes()])
-    }
-}
-
-fn digest_of(parts: &[&[u8]]) -> Fingerprint {
-    let mut context = digest::Context::new(&digest::SHA256);
-    for part in parts {
-        context.update(&part.len().to_be_bytes());
-        context.update(part);
-    }
-    let mut bytes = [0; 32];
-    bytes.copy_from_slice(context.finish().as_ref());
-    Fingerprint(bytes)
-}
-
 fn read_bounded(path: &Path) -> Result<Vec<u8>, Problem> {
     let unreadable = |error: io::Error| Problem::Unreadable(error);
     let mut bytes = Vec::new();
@@ -104,9 +64,6 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, Problem> {
         .map_err(unreadable)?;
     if bytes.len() as u64 > FILE_MAX_BYTES {
         return Err(Problem::TooLarge(FILE_MAX_BYTES));
-    }
-    if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Err(Problem::Empty);
     }
     Ok(bytes)
 }

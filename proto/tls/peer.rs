@@ -1,11 +1,13 @@
 //! Who is at the other end of a connection, read once from the verified certificate.
 
-use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio_util::sync::CancellationToken;
+use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::time::ASN1Time;
 
+use crate::enrolment::hex;
 use crate::identity::{self, Identity, IdentityError};
 
 /// The other end of one connection. Handlers find it as `Arc<Peer>` among a request's extensions.
@@ -15,27 +17,53 @@ pub struct Peer {
     pub identity: Identity,
     /// The certificate's serial number, lower-case hex.
     pub serial: String,
+    /// When the certificate began.
+    pub not_before: SystemTime,
     /// When the certificate ends; the connection ends then at the latest.
     pub not_after: SystemTime,
+    /// Names the key that signed the certificate (authority key identifier); empty if the certificate does not say.
+    pub issuer_key_id: Vec<u8>,
     /// Where the connection comes from or goes to, for logs.
     pub address: String,
     cut: CancellationToken,
 }
 
+/// What a certificate says of its owner, as far as an [`Admission`](super::Admission) may need it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeafFacts {
+    /// Whom it stands for.
+    pub identity: Identity,
+    /// Its serial number, lower-case hex.
+    pub serial: String,
+    /// When it began.
+    pub not_before: SystemTime,
+    /// When it ends.
+    pub not_after: SystemTime,
+}
+
 impl Peer {
     pub(crate) fn new(der: &[u8], trust_domain: &str, address: String) -> Result<Self, IdentityError> {
-        let Leaf {
-            identity,
-            serial,
-            not_after,
-        } = read_leaf(der, trust_domain)?;
+        let Leaf { facts, issuer_key_id } = read_leaf(der, trust_domain)?;
         Ok(Self {
-            identity,
-            serial,
-            not_after,
+            identity: facts.identity,
+            serial: facts.serial,
+            not_before: facts.not_before,
+            not_after: facts.not_after,
+            issuer_key_id,
             address,
             cut: CancellationToken::new(),
         })
+    }
+
+    /// What the certificate says, without the connection.
+    #[must_use]
+    pub fn facts(&self) -> LeafFacts {
+        LeafFacts {
+            identity: self.identity.clone(),
+            serial: self.serial.clone(),
+            not_before: self.not_before,
+            not_after: self.not_after,
+        }
     }
 
     /// Ends the connection at once: its reads and writes fail from now on.
@@ -50,36 +78,49 @@ impl Peer {
     }
 }
 
-/// What a leaf certificate says of its owner.
+/// A leaf certificate, read.
 pub(super) struct Leaf {
-    pub(super) identity: Identity,
-    pub(super) serial: String,
-    pub(super) not_after: SystemTime,
+    pub(super) facts: LeafFacts,
+    pub(super) issuer_key_id: Vec<u8>,
 }
 
 pub(super) fn read_leaf(der: &[u8], trust_domain: &str) -> Result<Leaf, IdentityError> {
     let identity = identity::from_certificate(der, trust_domain)?;
     let (_, certificate) =
         X509Certificate::from_der(der).map_err(|error| IdentityError::Unreadable(error.to_string()))?;
-    let not_after = system_time(certificate.validity().not_after.timestamp());
-    Ok(Leaf {
+    let validity = certificate.validity();
+    let facts = LeafFacts {
         identity,
         serial: hex(certificate.raw_serial()),
-        not_after,
+        not_before: system_time(validity.not_before.timestamp()),
+        not_after: system_time(validity.not_after.timestamp()),
+    };
+    Ok(Leaf {
+        facts,
+        issuer_key_id: issuer_key_id(&certificate),
     })
 }
 
+fn issuer_key_id(certificate: &X509Certificate<'_>) -> Vec<u8> {
+    let mut extensions = certificate.extensions().iter();
+    extensions
+        .find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::AuthorityKeyIdentifier(issuer) => issuer.key_identifier.as_ref().map(|id| id.0.to_vec()),
+            _ => None,
+        })
+        .unwrap_or_default()
+}
+
 /// Seconds since 1970 as a time; what lies before 1970 counts as 1970.
-pub(super) fn system_time(seconds: i64) -> SystemTime {
+fn system_time(seconds: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+/// A time in words for a person, to the second.
+pub(crate) fn shown(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    i64::try_from(seconds)
+        .ok()
+        .and_then(|seconds| ASN1Time::from_timestamp(seconds).ok())
+        .map_or_else(|| format!("{seconds} s after 1970"), |time| time.to_string())
 }

@@ -1,16 +1,19 @@
 use std::fs;
+use std::time::Duration;
 
-use super::test_ca::{Directory, LeafParams, TRUST_DOMAIN, TestCa};
+use tokio_util::sync::CancellationToken;
+
+use super::test_ca::{Directory, LeafParams, TRUST_DOMAIN, TestCa, WrongBy};
 use super::*;
 use crate::identity::IdentityError;
 
 fn problem(directory: &Directory) -> (TlsFile, Problem) {
     let error = TlsSource::load(directory.files.clone(), TRUST_DOMAIN).expect_err("wrong files");
-    assert!(
-        error
-            .to_string()
-            .starts_with(&format!("{} {}: ", error.file.flag(), error.path.display()))
-    );
+    assert!(error.to_string().starts_with(&format!(
+        "{} {}: ",
+        error.file,
+        directory.files.path(error.file).display()
+    )));
     (error.file, error.problem)
 }
 
@@ -61,7 +64,7 @@ fn pair_that_cannot_be_used_is_refused_with_its_reason() {
 
     assert!(matches!(
         with(LeafParams::hub().expired()),
-        (TlsFile::Certificate, Problem::Expired(_))
+        (TlsFile::Certificate, Problem::Expired { .. })
     ));
 
     let none = LeafParams {
@@ -87,13 +90,110 @@ fn pair_that_cannot_be_used_is_refused_with_its_reason() {
 }
 
 #[test]
-fn certificate_of_tomorrow_is_not_valid_yet() {
+fn certificate_of_tomorrow_is_not_valid_yet_and_says_so() {
     let ca = TestCa::new();
-    let directory = Directory::new(&ca.leaf(LeafParams::hub()), &ca.bundle());
-    let contents = directory.files.read().expect("just written");
-    let in_1980 = SystemTime::UNIX_EPOCH + Duration::from_hours(24 * 3653);
-    let error = material::build(&directory.files, &contents, TRUST_DOMAIN, in_1980).expect_err("too early");
-    assert!(matches!(error.problem, Problem::NotYetValid(_)));
+    let pair = ca.leaf(LeafParams::hub().fresh());
+    let yesterday = Arc::new(WrongBy(-24 * 3600));
+    let error = TlsSource::from_material_at(&pair.material(&ca.bundle()), "Secret a/b", TRUST_DOMAIN, yesterday)
+        .expect_err("too early");
+    assert!(matches!(error.problem, Problem::NotYetValid { .. }));
+    let text = error.to_string();
+    assert!(
+        text.starts_with("Secret a/b, tls.crt: the certificate is not valid yet by this machine's clock (now "),
+        "{text}"
+    );
+    assert!(
+        text.contains(", valid from ") && text.ends_with("): correct the clock"),
+        "{text}"
+    );
+}
+
+#[test]
+fn material_is_refused_under_the_name_of_its_secret() {
+    let ca = TestCa::new();
+    let (pair, other) = (ca.leaf(LeafParams::hub()), ca.leaf(LeafParams::hub()));
+    let text = |material: &Material| {
+        TlsSource::from_material(material, "Secret a/b", TRUST_DOMAIN)
+            .expect_err("wrong material")
+            .to_string()
+    };
+    let good = pair.material(&ca.bundle());
+    let mut wrong = good.clone();
+    wrong.key = other.key.clone().into_bytes();
+    assert!(text(&wrong).starts_with("Secret a/b, tls.key: does not belong"));
+    let mut wrong = good.clone();
+    wrong.trust_bundle = Vec::new();
+    assert_eq!(text(&wrong), "Secret a/b, ca.crt: is empty");
+    let mut wrong = good;
+    wrong.certificate = b"\n".to_vec();
+    assert_eq!(text(&wrong), "Secret a/b, tls.crt: is empty");
+}
+
+#[test]
+fn material_shows_no_key() {
+    let ca = TestCa::new();
+    let pair = ca.leaf(LeafParams::hub());
+    let shown = format!("{:?}", pair.material(&ca.bundle()));
+    let secret = pair.key.lines().nth(1).expect("a line of the key");
+    assert!(shown.contains("BEGIN CERTIFICATE") && !shown.contains("PRIVATE KEY") && !shown.contains(secret));
+    let source = TlsSource::from_material(&pair.material(&ca.bundle()), "Secret a/b", TRUST_DOMAIN).expect("good");
+    assert!(!format!("{source:?}").contains(secret));
+}
+
+#[test]
+fn material_is_replaced_whole_or_not_at_all() {
+    let ca = TestCa::new();
+    let (old, new) = (ca.leaf(LeafParams::hub()), ca.leaf(LeafParams::hub()));
+    let source = TlsSource::from_material(&old.material(&ca.bundle()), "Secret a/b", TRUST_DOMAIN).expect("good");
+    let (before, status) = (source.current(), source.status());
+
+    let mut half = new.material(&ca.bundle());
+    half.key = old.key.clone().into_bytes();
+    let error = source.replace(&half).expect_err("half of each");
+    assert!(matches!(error.problem, Problem::KeyOfAnotherCertificate));
+    assert!(Arc::ptr_eq(&before, &source.current()));
+    source.replace(&half).expect_err("still half of each");
+    assert_eq!(
+        *status.borrow(),
+        ReloadStatus {
+            reloads: 0,
+            refused: 1,
+            error: Some(error.to_string())
+        }
+    );
+
+    source.replace(&new.material(&ca.bundle())).expect("good");
+    assert_ne!(source.own().serial, before.own.serial);
+    assert_eq!(
+        *status.borrow(),
+        ReloadStatus {
+            reloads: 1,
+            refused: 1,
+            error: None
+        }
+    );
+}
+
+#[test]
+fn own_certificate_says_when_it_began_and_who_signed_it() {
+    let (ca, other) = (TestCa::new(), TestCa::new());
+    let own = |ca: &TestCa| ca.source(LeafParams::hub().fresh()).own();
+    let (one, two, foreign) = (own(&ca), own(&ca), own(&other));
+    assert!(!one.issuer_key_id.is_empty());
+    assert_eq!(one.issuer_key_id, two.issuer_key_id);
+    assert_ne!(one.issuer_key_id, foreign.issuer_key_id);
+    let age = SystemTime::now().duration_since(one.not_before).expect("backdated");
+    assert!(age >= crate::limits::BACKDATED, "{age:?}");
+}
+
+#[test]
+fn enrolment_chain_goes_on_with_the_bundle_once() {
+    let (ca, other) = (TestCa::new(), TestCa::named("the next CA"));
+    let pair = ca.leaf(LeafParams::hub()).below(&ca);
+    let material = pair.material(&[ca.bundle(), other.bundle()].concat());
+    let chain = |pem: &[u8]| super::build::certificates(pem).expect("PEM");
+    let presented = super::build::with_bundle(&chain(&material.certificate), &chain(&material.trust_bundle));
+    assert_eq!(presented, [pair.certificate_der, ca.root(), other.root()]);
 }
 
 #[test]
@@ -183,4 +283,13 @@ async fn reload_loop_finds_new_files() {
     assert_ne!(source.own().serial, serial);
     stop.cancel();
     reloading.await.expect("the loop ends when asked");
+}
+
+#[test]
+fn no_configuration_gives_tickets_or_keeps_sessions() {
+    let config = TestCa::new().source(LeafParams::hub()).current();
+    for server in [&config.server, &config.enrolment] {
+        assert_eq!(server.send_tls13_tickets, 0);
+        assert!(!server.session_storage.can_cache() && !server.ticketer.enabled());
+    }
 }

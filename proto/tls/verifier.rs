@@ -7,20 +7,23 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme};
 
-use crate::identity;
+use super::admission::{Gate, NotAdmitted};
+use super::peer;
 
-/// Chain first, identity second.
+/// Chain first, identity second, admission last.
 #[derive(Debug)]
 pub(super) struct IdentityVerifier {
     chain: Arc<dyn ClientCertVerifier>,
     trust_domain: String,
+    gate: Arc<Gate>,
 }
 
 impl IdentityVerifier {
-    pub(super) fn new(chain: Arc<dyn ClientCertVerifier>, trust_domain: &str) -> Self {
+    pub(super) fn new(chain: Arc<dyn ClientCertVerifier>, trust_domain: &str, gate: Arc<Gate>) -> Self {
         Self {
             chain,
             trust_domain: trust_domain.to_owned(),
+            gate,
         }
     }
 }
@@ -38,8 +41,17 @@ impl ClientCertVerifier for IdentityVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
-        identity::from_certificate(end_entity, &self.trust_domain)
+        let leaf = peer::read_leaf(end_entity, &self.trust_domain)
             .map_err(|error| Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(error)))))?;
+        self.gate.admit(&leaf.facts).map_err(|reason| {
+            let identity = leaf.facts.identity.uri(&self.trust_domain);
+            tracing::debug!(%identity, serial = %leaf.facts.serial, %reason, "certificate not admitted");
+            // The alert follows from the error: certificate_revoked, access_denied.
+            Error::InvalidCertificate(match reason {
+                NotAdmitted::Revoked => CertificateError::Revoked,
+                NotAdmitted::Unknown => CertificateError::ApplicationVerificationFailure,
+            })
+        })?;
         Ok(verified)
     }
 

@@ -7,25 +7,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
-use tokio_rustls::{TlsAcceptor, TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use super::protocol::Protocol;
-use super::refusal::{Refusal, RefusalLog, Throttle, describe};
+use super::caller::Caller;
+use super::door::{Anonymous, Door, Mutual, shake_hands};
+use super::refusal::{Refusal, RefusalLog, Throttle};
 use super::stream::SecureStream;
 use crate::limits;
 use crate::tls::{Peer, TlsSource};
 
 /// After a failed accept: out of file descriptors does not end by asking again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// A refused client has so long to read the alert before the connection is torn down.
-const LINGER: Duration = Duration::from_millis(500);
 
 /// Ready connections that wait for the server to take them. It takes them at once.
 const READY_QUEUED: usize = 16;
@@ -55,8 +52,39 @@ impl Listener for TcpListener {
 /// Told of each refused connection, to count it. Must not block.
 pub type OnRefused = Arc<dyn Fn(Refusal) + Send + Sync>;
 
-/// The streams that [`accept_loop`] hands out.
-type Ready<S> = ReceiverStream<io::Result<SecureStream<S>>>;
+/// The streams that an accept loop hands out.
+type Ready<S, E> = ReceiverStream<io::Result<SecureStream<S, E>>>;
+
+/// What one listener spends on those who connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AcceptBounds {
+    /// Handshakes in flight.
+    pub handshakes: usize,
+    /// One handshake.
+    pub handshake: Duration,
+    /// Connections open at once, at most `Semaphore::MAX_PERMITS`; more wait in the kernel's queue.
+    pub connections: usize,
+    /// One connection, from its acceptance on.
+    pub lifetime: Duration,
+}
+
+impl AcceptBounds {
+    /// Of the sync port: connections stay for as long as their certificates hold.
+    pub const SYNC: Self = Self {
+        handshakes: limits::HANDSHAKES_IN_FLIGHT,
+        handshake: limits::HANDSHAKE_DEADLINE,
+        connections: Semaphore::MAX_PERMITS,
+        lifetime: Duration::MAX,
+    };
+
+    /// Of the enrolment port, where strangers knock.
+    pub const ENROLMENT: Self = Self {
+        handshakes: limits::ENROLMENT_HANDSHAKES_IN_FLIGHT,
+        handshake: limits::HANDSHAKE_DEADLINE,
+        connections: limits::ENROLMENT_CONNECTIONS,
+        lifetime: limits::ENROLMENT_CONNECTION_LIFETIME,
+    };
+}
 
 /// Accepts connections until `stop`. The stream yields those whose handshake succeeded, for
 /// `serve_with_incoming_shutdown`; the future does the work and must be polled, best as a task of its own.
@@ -66,35 +94,60 @@ pub fn accept_loop<L: Listener>(
     tls: Arc<TlsSource>,
     stop: CancellationToken,
     on_refused: OnRefused,
-) -> (Ready<L::Stream>, impl Future<Output = ()> + Send + 'static) {
+) -> (Ready<L::Stream, Peer>, impl Future<Output = ()> + Send + 'static) {
+    start::<L, Mutual>(listener, tls, stop, on_refused, AcceptBounds::SYNC)
+}
+
+/// The same without asking for client certificates, for the enrolment port: handlers find an `Arc<Caller>`, and a
+/// connection is cut when its lifetime is over.
+pub fn accept_anonymous_loop<L: Listener>(
+    listener: L,
+    tls: Arc<TlsSource>,
+    stop: CancellationToken,
+    on_refused: OnRefused,
+    bounds: AcceptBounds,
+) -> (Ready<L::Stream, Caller>, impl Future<Output = ()> + Send + 'static) {
+    start::<L, Anonymous>(listener, tls, stop, on_refused, bounds)
+}
+
+fn start<L: Listener, D: Door>(
+    listener: L,
+    tls: Arc<TlsSource>,
+    stop: CancellationToken,
+    on_refused: OnRefused,
+    bounds: AcceptBounds,
+) -> (Ready<L::Stream, D::End>, impl Future<Output = ()> + Send + 'static) {
     let (ready_tx, ready_rx) = mpsc::channel(READY_QUEUED);
     let shake = Arc::new(Handshaker {
         tls,
         on_refused,
         log: RefusalLog::default(),
-        bounds: Bounds::default(),
+        bounds,
     });
-    (ReceiverStream::new(ready_rx), run(listener, shake, stop, ready_tx))
+    let running = run::<L, D>(listener, shake, stop, ready_tx);
+    (ReceiverStream::new(ready_rx), running)
 }
 
-async fn run<L: Listener>(
+async fn run<L: Listener, D: Door>(
     mut listener: L,
     shake: Arc<Handshaker>,
     stop: CancellationToken,
-    ready_tx: mpsc::Sender<io::Result<SecureStream<L::Stream>>>,
+    ready_tx: mpsc::Sender<io::Result<SecureStream<L::Stream, D::End>>>,
 ) {
-    let permits = Arc::new(Semaphore::new(shake.bounds.in_flight));
+    let handshake_permits = Arc::new(Semaphore::new(shake.bounds.handshakes));
+    let connection_permits = Arc::new(Semaphore::new(shake.bounds.connections));
     let failures = Mutex::new(Throttle::default());
     let mut handshakes = JoinSet::new();
     let mut stopped = pin!(stop.cancelled());
     loop {
         while handshakes.try_join_next().is_some() {}
-        // The permit comes before the connection: what cannot be handled waits in the kernel's queue.
+        // The permits come before the connection: what cannot be handled waits in the kernel's queue.
         let accepted = async {
-            let permit = Arc::clone(&permits).acquire_owned().await;
-            (permit, listener.accept().await)
+            let place = Arc::clone(&connection_permits).acquire_owned().await.ok();
+            let permit = Arc::clone(&handshake_permits).acquire_owned().await;
+            (place, permit, listener.accept().await)
         };
-        let (permit, accepted) = tokio::select! {
+        let (place, permit, accepted) = tokio::select! {
             () = &mut stopped => return,
             accepted = accepted => accepted,
         };
@@ -102,9 +155,9 @@ async fn run<L: Listener>(
             Ok((stream, address)) => {
                 let (shake, ready_tx) = (Arc::clone(&shake), ready_tx.clone());
                 handshakes.spawn(async move {
-                    if let Some(stream) = shake.run(stream, address).await {
+                    if let Some(stream) = shake.run::<_, D>(stream, address).await {
                         // The server has ended if nobody takes it.
-                        let _ = ready_tx.send(Ok(stream)).await;
+                        let _ = ready_tx.send(Ok(stream.holding(place))).await;
                     }
                     drop(permit);
                 });
@@ -125,35 +178,19 @@ async fn run<L: Listener>(
     }
 }
 
-/// What one listener spends on handshakes. Tests take less of it.
-#[derive(Clone, Copy)]
-struct Bounds {
-    in_flight: usize,
-    deadline: Duration,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Self {
-            in_flight: limits::HANDSHAKES_IN_FLIGHT,
-            deadline: limits::HANDSHAKE_DEADLINE,
-        }
-    }
-}
-
 struct Handshaker {
     tls: Arc<TlsSource>,
     on_refused: OnRefused,
     log: RefusalLog,
-    bounds: Bounds,
+    bounds: AcceptBounds,
 }
 
 impl Handshaker {
-    async fn run<S>(&self, stream: S, address: String) -> Option<SecureStream<S>>
+    async fn run<S, D: Door>(&self, stream: S, address: String) -> Option<SecureStream<S, D::End>>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin,
     {
-        match handshake_within(self.bounds.deadline, stream, &self.tls, address.clone()).await {
+        match shake_hands::<S, D>(&self.bounds, stream, &self.tls, address.clone()).await {
             Ok(stream) => Some(stream),
             Err((refusal, detail)) => {
                 (self.on_refused)(refusal);
@@ -162,71 +199,6 @@ impl Handshaker {
             }
         }
     }
-}
-
-/// The accepting end of a TLS handshake on any stream, within the limits' deadline. `address` is for logs.
-///
-/// # Errors
-/// Why the client was refused, and the detail for the log.
-pub async fn handshake_server<S>(
-    stream: S,
-    tls: &TlsSource,
-    address: String,
-) -> Result<SecureStream<S>, (Refusal, String)>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin,
-{
-    handshake_within(limits::HANDSHAKE_DEADLINE, stream, tls, address).await
-}
-
-async fn handshake_within<S>(
-    deadline: Duration,
-    stream: S,
-    tls: &TlsSource,
-    address: String,
-) -> Result<SecureStream<S>, (Refusal, String)>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin,
-{
-    let acceptor = TlsAcceptor::from(Arc::clone(&tls.current().server));
-    let handshake = acceptor.accept(stream).into_fallible();
-    let shaken = tokio::time::timeout(deadline, handshake)
-        .await
-        .map_err(|_| (Refusal::Timeout, format!("no finished handshake within {deadline:?}")))?;
-    let stream = match shaken {
-        Ok(stream) => stream,
-        Err((error, stream)) => {
-            linger(stream).await;
-            return Err((Refusal::from_io(&error), describe(&error)));
-        }
-    };
-    let (_, connection) = stream.get_ref();
-    if Protocol::from_alpn(connection.alpn_protocol()).is_none() {
-        return Err((
-            Refusal::UnknownProtocol,
-            "the client named no protocol (ALPN)".to_owned(),
-        ));
-    }
-    let leaf = connection.peer_certificates().and_then(|chain| chain.first());
-    let Some(leaf) = leaf else {
-        return Err((Refusal::NoCertificate, "the client showed no certificate".to_owned()));
-    };
-    let peer = Peer::new(leaf, tls.trust_domain(), address)
-        .map_err(|error| (Refusal::from_identity(&error), error.to_string()))?;
-    Ok(SecureStream::new(TlsStream::Server(stream), peer))
-}
-
-/// Closes the writing side and reads until the client has closed too: a connection torn down over unread bytes is
-/// reset, and the alert that says why is lost with it.
-async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
-    let drain = async {
-        let mut buffer = [0; 1024];
-        stream.shutdown().await?;
-        while stream.read(&mut buffer).await? > 0 {}
-        io::Result::Ok(())
-    };
-    // Whether the client heard it is its own affair.
-    let _ = tokio::time::timeout(LINGER, drain).await;
 }
 
 #[cfg(test)]
@@ -265,13 +237,19 @@ mod tests {
             tls: ca.source(LeafParams::hub()),
             on_refused: Arc::new(move |refusal| refusal_tx.send(refusal).expect("the test listens")),
             log: RefusalLog::default(),
-            bounds: Bounds {
-                in_flight: 3,
-                deadline: Duration::from_millis(300),
+            bounds: AcceptBounds {
+                handshakes: 3,
+                handshake: Duration::from_millis(300),
+                ..AcceptBounds::SYNC
             },
         });
         let mut tasks = JoinSet::new();
-        tasks.spawn(run(Pipes(pipe_rx), shake, CancellationToken::new(), ready_tx));
+        tasks.spawn(run::<_, Mutual>(
+            Pipes(pipe_rx),
+            shake,
+            CancellationToken::new(),
+            ready_tx,
+        ));
 
         let mut silent = Vec::new();
         for _ in 0..3 {
@@ -301,7 +279,11 @@ mod tests {
     async fn client_that_says_nothing_runs_into_the_deadline() {
         let hub = TestCa::new().source(LeafParams::hub());
         let (near, _far) = duplex(1024);
-        let result = handshake_within(Duration::from_millis(50), near, &hub, String::new()).await;
+        let bounds = AcceptBounds {
+            handshake: Duration::from_millis(50),
+            ..AcceptBounds::SYNC
+        };
+        let result = shake_hands::<_, Mutual>(&bounds, near, &hub, String::new()).await;
         assert_eq!(result.err().expect("refused").0, Refusal::Timeout);
     }
 }

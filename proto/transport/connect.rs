@@ -3,19 +3,22 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, CertificateError, Error};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::{TlsConnector, TlsStream};
 
 use super::address::HubAddress;
-use super::link_error::{explain_alert, tls_error};
+use super::connect_error::{ConnectError, explain};
 use super::protocol::Protocol;
-use super::stream::SecureStream;
-use crate::identity::{Identity, IdentityError};
+use super::proxy;
+use super::stream::{SecureStream, export};
+use super::way::Way;
+use crate::identity::Identity;
 use crate::limits;
 use crate::tls::{Peer, TlsSource};
 
@@ -26,136 +29,66 @@ const ADDRESSES_TRIED: usize = 8;
 #[derive(Clone, Debug)]
 pub struct Connector {
     tls: Arc<TlsSource>,
-}
-
-/// Why there is no connection to the hub.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// The name could not be resolved.
-    #[error("cannot resolve {host:?}: {source}; is the name right, and does DNS work here?")]
-    Resolve {
-        /// The name.
-        host: String,
-        /// What the resolver said.
-        source: io::Error,
-    },
-    /// The name has no address.
-    #[error("{0:?} resolves to no address")]
-    NoAddress(String),
-    /// The resolver did not answer.
-    #[error("resolving {0:?} took too long; does DNS work here?")]
-    ResolveTimedOut(String),
-    /// Nobody listens there.
-    #[error("{0} refused the connection: is the hub running, and is this its sync port?")]
-    Refused(String),
-    /// Nothing came back.
-    #[error("{0} did not answer in time: does a firewall stand between?")]
-    TimedOut(String),
-    /// Any other failure below TLS.
-    #[error("cannot connect to {address}: {source}")]
-    Unreachable {
-        /// The address.
-        address: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// TCP answers, TLS does not.
-    #[error("{0} took the connection but did not finish the TLS handshake in time")]
-    HandshakeTimedOut(String),
-    /// The other end does not speak TLS.
-    #[error("{0} does not speak TLS: is this the hub's sync port?")]
-    NotTls(String),
-    /// The other end does not speak what is spoken here.
-    #[error("{address} does not speak TLS 1.3 with HTTP/2: {detail}")]
-    Incompatible {
-        /// The address.
-        address: String,
-        /// What is missing.
-        detail: String,
-    },
-    /// The hub's certificate is signed by a CA that is not in the bundle.
-    #[error("the certificate of {0} is signed by a CA that is not in --trust-bundle")]
-    UnknownCa(String),
-    /// The hub's certificate is not for this name.
-    #[error("the certificate of {address} is not for this name, only for {presented}")]
-    WrongName {
-        /// The address.
-        address: String,
-        /// The names it carries.
-        presented: String,
-    },
-    /// The hub's certificate has ended.
-    #[error("the certificate of {0} has expired; is the clock of this machine right?")]
-    Expired(String),
-    /// The hub's certificate cannot be used for another reason.
-    #[error("the certificate of {address} cannot be used: {detail}")]
-    Certificate {
-        /// The address.
-        address: String,
-        /// What is wrong with it.
-        detail: String,
-    },
-    /// The certificate stands for nobody.
-    #[error("the certificate of {address} carries no identity of a hub: {source}")]
-    Identity {
-        /// The address.
-        address: String,
-        /// What is wrong with it.
-        source: IdentityError,
-    },
-    /// The certificate stands for somebody else.
-    #[error("{address} is not a hub: its certificate stands for {identity}")]
-    NotTheHub {
-        /// The address.
-        address: String,
-        /// Whom it stands for, as a URI.
-        identity: String,
-    },
-    /// The other end refused this end's certificate, or closed during or right after the handshake.
-    #[error("{address}: {detail}")]
-    Closed {
-        /// The address.
-        address: String,
-        /// Why, as far as it was said.
-        detail: String,
-    },
+    way: Way,
 }
 
 impl Connector {
     /// Dials with the certificate of `tls`, each time the newest.
     #[must_use]
     pub fn new(tls: Arc<TlsSource>) -> Self {
-        Self { tls }
+        Self { tls, way: Way::Direct }
+    }
+
+    /// The same by another way.
+    #[must_use]
+    pub fn via(self, way: Way) -> Self {
+        Self { way, ..self }
     }
 
     /// Resolves the name, tries its addresses in the resolver's order until one takes the connection, shakes hands
-    /// and makes sure that the hub is at the other end.
+    /// and makes sure that the hub is at the other end. Where the way leads through a proxy, the proxy resolves.
     ///
     /// # Errors
     /// See [`ConnectError`]; of several addresses the last one's.
     pub async fn connect(&self, address: &HubAddress) -> Result<SecureStream<TcpStream>, ConnectError> {
-        let mut failure = ConnectError::NoAddress(address.host().to_owned());
-        for socket in resolve(address).await?.into_iter().take(ADDRESSES_TRIED) {
-            match dial(socket).await {
-                Ok(stream) => {
-                    let shown = format!("{address} ({socket})");
-                    return handshake_client(stream, &self.tls, address.server_name(), shown).await;
-                }
-                Err(error) => failure = error,
-            }
-        }
-        Err(failure)
+        let (stream, shown) = reach(address, &self.way).await?;
+        handshake_client(stream, &self.tls, address.server_name(), shown).await
     }
 }
 
-async fn resolve(address: &HubAddress) -> Result<Vec<SocketAddr>, ConnectError> {
-    let host = || address.host().to_owned();
-    let lookup = tokio::net::lookup_host((address.host(), address.port()));
-    let found = timeout(limits::CONNECT_DEADLINE, lookup)
+/// A connection to the hub below TLS, and what to call it.
+pub(super) async fn reach(address: &HubAddress, way: &Way) -> Result<(TcpStream, String), ConnectError> {
+    match way.proxy_for(address) {
+        None => {
+            let (stream, socket) = dial_any(address.host(), address.port()).await?;
+            Ok((stream, format!("{address} ({socket})")))
+        }
+        Some(proxy) => {
+            let stream = proxy::tunnel(proxy, address).await?;
+            Ok((stream, format!("{address} (by proxy {proxy})")))
+        }
+    }
+}
+
+/// Resolves the name and tries its addresses.
+pub(super) async fn dial_any(host: &str, port: u16) -> Result<(TcpStream, SocketAddr), ConnectError> {
+    let mut failure = ConnectError::NoAddress(host.to_owned());
+    for socket in resolve(host, port).await?.into_iter().take(ADDRESSES_TRIED) {
+        match dial(socket).await {
+            Ok(stream) => return Ok((stream, socket)),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
+    let owned = || host.to_owned();
+    let found = timeout(limits::CONNECT_DEADLINE, tokio::net::lookup_host((host, port)))
         .await
-        .map_err(|_| ConnectError::ResolveTimedOut(host()))?;
+        .map_err(|_| ConnectError::ResolveTimedOut(owned()))?;
     Ok(found
-        .map_err(|source| ConnectError::Resolve { host: host(), source })?
+        .map_err(|source| ConnectError::Resolve { host: owned(), source })?
         .collect())
 }
 
@@ -191,83 +124,60 @@ pub async fn handshake_client<S>(
 where
     S: AsyncRead + AsyncWrite + Send + Unpin,
 {
-    let connector = TlsConnector::from(Arc::clone(&tls.current().client));
-    let stream = match timeout(limits::HANDSHAKE_DEADLINE, connector.connect(name, stream)).await {
+    let config = Arc::clone(&tls.current().client);
+    shake_hands(stream, config, name, tls.trust_domain(), tls.now(), address).await
+}
+
+/// The same with any configuration; `now` by its clock.
+pub(super) async fn shake_hands<S>(
+    stream: S,
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+    trust_domain: &str,
+    now: SystemTime,
+    address: String,
+) -> Result<SecureStream<S>, ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin,
+{
+    let handshake = TlsConnector::from(config).connect(name, stream);
+    let stream = match timeout(limits::HANDSHAKE_DEADLINE, handshake).await {
         Err(_) => return Err(ConnectError::HandshakeTimedOut(address)),
         Ok(Err(error)) => return Err(explain(&error, address)),
         Ok(Ok(stream)) => stream,
     };
     let (_, connection) = stream.get_ref();
     if Protocol::from_alpn(connection.alpn_protocol()).is_none() {
-        return Err(ConnectError::Incompatible {
-            address,
-            detail: "it did not agree to HTTP/2 (ALPN)".to_owned(),
-        });
+        let detail = "it did not agree to HTTP/2 (ALPN)".to_owned();
+        return Err(ConnectError::Incompatible { address, detail });
     }
     let leaf = connection.peer_certificates().and_then(|chain| chain.first());
     let Some(leaf) = leaf else {
-        return Err(ConnectError::Certificate {
-            address,
-            detail: "none was shown".to_owned(),
-        });
+        let detail = "none was shown".to_owned();
+        return Err(ConnectError::Certificate { address, detail });
     };
-    let peer = match Peer::new(leaf, tls.trust_domain(), address.clone()) {
-        Ok(peer) if peer.identity == Identity::Hub => peer,
-        Ok(peer) => {
-            return Err(ConnectError::NotTheHub {
-                address,
-                identity: peer.identity.uri(tls.trust_domain()),
-            });
-        }
-        Err(source) => return Err(ConnectError::Identity { address, source }),
-    };
-    Ok(SecureStream::new(TlsStream::Client(stream), peer))
+    let peer = hub(leaf, trust_domain, address)?;
+    let exporter = export(connection).map_err(|error| ConnectError::Incompatible {
+        address: peer.address.clone(),
+        detail: error.to_string(),
+    })?;
+    let left = peer.not_after.duration_since(now).unwrap_or_default();
+    Ok(SecureStream::new(
+        TlsStream::Client(stream),
+        Arc::new(peer),
+        exporter,
+        left,
+    ))
 }
 
-fn explain(error: &io::Error, address: String) -> ConnectError {
-    match tls_error(error) {
-        Some(Error::InvalidCertificate(problem)) => explain_certificate(problem, address),
-        Some(Error::InvalidMessage(_) | Error::InappropriateMessage { .. }) => ConnectError::NotTls(address),
-        Some(Error::PeerIncompatible(what)) => ConnectError::Incompatible {
+/// Makes sure that the certificate is a hub's.
+fn hub(leaf: &[u8], trust_domain: &str, address: String) -> Result<Peer, ConnectError> {
+    match Peer::new(leaf, trust_domain, address.clone()) {
+        Ok(peer) if peer.identity == Identity::Hub => Ok(peer),
+        Ok(peer) => Err(ConnectError::NotTheHub {
             address,
-            detail: format!("{what:?}"),
-        },
-        Some(Error::AlertReceived(
-            alert @ (AlertDescription::ProtocolVersion | AlertDescription::NoApplicationProtocol),
-        )) => ConnectError::Incompatible {
-            address,
-            detail: explain_alert(*alert),
-        },
-        Some(Error::AlertReceived(alert)) => ConnectError::Closed {
-            address,
-            detail: explain_alert(*alert),
-        },
-        _ => ConnectError::Closed {
-            address,
-            detail: format!("the connection broke during the TLS handshake: {error}"),
-        },
-    }
-}
-
-fn explain_certificate(problem: &CertificateError, address: String) -> ConnectError {
-    match problem {
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => ConnectError::UnknownCa(address),
-        CertificateError::NotValidForName => ConnectError::WrongName {
-            address,
-            presented: "others".to_owned(),
-        },
-        CertificateError::NotValidForNameContext { presented, .. } => {
-            let presented = if presented.is_empty() {
-                "none".to_owned()
-            } else {
-                presented.join(", ")
-            };
-            ConnectError::WrongName { address, presented }
-        }
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => ConnectError::Expired(address),
-        other => ConnectError::Certificate {
-            address,
-            detail: other.to_string(),
-        },
+            identity: peer.identity.uri(trust_domain),
+        }),
+        Err(source) => Err(ConnectError::Identity { address, source }),
     }
 }

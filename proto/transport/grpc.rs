@@ -1,5 +1,6 @@
 //! gRPC over exactly one connection, with the link's limits on both ends.
 
+use std::fmt;
 use std::future::ready;
 use std::io;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use tonic::transport::{Channel, Endpoint, Server};
 use tower::service_fn;
 
 use super::address::HubAddress;
-use super::connect::ConnectError;
+use super::connect_error::ConnectError;
 use super::link_error::LinkError;
 use super::stream::SecureStream;
 use crate::limits;
@@ -21,14 +22,25 @@ use crate::tls::Peer;
 const RESET_STREAMS_PENDING: usize = 16;
 
 /// A gRPC channel on one connection to the hub. It never reconnects: a dead link stays dead.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Link {
     /// For the generated client.
     pub channel: Channel,
     /// The hub; [`Peer::cut`] ends the connection.
     pub peer: Arc<Peer>,
+    /// Keying material exported from this connection; the hub has the same.
+    pub exporter: [u8; 32],
     /// Why the connection failed, once it has: ask it whenever a request fails.
     pub error: LinkError,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("peer", &self.peer)
+            .field("error", &self.error)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Speaks HTTP/2 on an established stream.
@@ -39,7 +51,7 @@ pub async fn open<S>(stream: SecureStream<S>, address: &HubAddress) -> Result<Li
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let (peer, error) = (Arc::clone(stream.peer()), stream.link_error());
+    let (peer, error, exporter) = (Arc::clone(stream.peer()), stream.link_error(), stream.exporter());
     let only = Arc::new(Mutex::new(Some(stream)));
     let connector = service_fn(move |_| {
         let stream = only.lock().take();
@@ -61,7 +73,12 @@ where
         .connect_with_connector(connector)
         .await
         .map_err(|cause| closed(&cause))?;
-    Ok(Link { channel, peer, error })
+    Ok(Link {
+        channel,
+        peer,
+        exporter,
+        error,
+    })
 }
 
 /// The URI is `http` because TLS is below tonic here; the origin keeps scheme and authority of the requests right.

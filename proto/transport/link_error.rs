@@ -70,29 +70,42 @@ pub(super) fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
 pub(super) fn explain_alert(alert: AlertDescription) -> String {
     let words = match alert {
         AlertDescription::UnknownCA => {
-            "the hub does not trust the CA that signed this agent's certificate; compare the hub's --trust-bundle with \
-             this agent's --certificate"
+            "the hub does not trust the CA that signed this agent's certificate: it is signed by another CA; join \
+             again with a new token (`remote-istio-hub token create`), or compare the hub's --trust-bundle with the \
+             certificate's issuer"
         }
         // Two hubs' CAs may bear the same name; then only the signature tells them apart.
         AlertDescription::DecryptError => {
-            "the hub does not trust the CA that signed this agent's certificate, but one of the same name with another \
-             key; compare the hub's --trust-bundle with this agent's --certificate"
+            "the hub does not trust the CA that signed this agent's certificate: it is signed by another CA of the \
+             same name; join again with a new token (`remote-istio-hub token create`), or compare the hub's \
+             --trust-bundle with the certificate's issuer"
         }
         AlertDescription::BadCertificate => "the hub cannot read this agent's certificate; issue it again",
         AlertDescription::CertificateExpired => {
             "this agent's certificate has expired or is not valid yet by the hub's clock; renew it, and compare the \
              clocks"
         }
-        AlertDescription::CertificateRevoked => "this agent's certificate was revoked; join the remote again",
-        AlertDescription::CertificateRequired => "the hub requires a client certificate and received none",
-        AlertDescription::CertificateUnknown | AlertDescription::AccessDenied => {
+        AlertDescription::CertificateRevoked => {
+            "certificate revoked: the hub takes this remote no longer; if it should come back, join again with a new \
+             token (`remote-istio-hub token create`)"
+        }
+        AlertDescription::CertificateRequired => {
+            "the hub requires a client certificate here and received none: is this the enrolment port?"
+        }
+        AlertDescription::AccessDenied => {
+            "unknown to this hub: the certificate is good, but no remote of this name has joined here; join with a \
+             new token (`remote-istio-hub token create`), or dial the hub it belongs to"
+        }
+        AlertDescription::CertificateUnknown => {
             "the hub knows the CA but not the identity: the certificate must carry exactly one URI \
              spiffe://TRUST-DOMAIN/remote/NAME of the hub's trust domain"
         }
         AlertDescription::UnsupportedCertificate => {
             "this agent's certificate is not made for clients: it lacks the extended key usage clientAuth"
         }
-        AlertDescription::NoApplicationProtocol => "the other end does not speak HTTP/2 here: is this the sync port?",
+        AlertDescription::NoApplicationProtocol => {
+            "the other end does not speak HTTP/2 here: is this a port of the hub?"
+        }
         AlertDescription::ProtocolVersion => "the other end does not speak TLS 1.3",
         other => return format!("the other end refused the connection with the TLS alert {other:?}"),
     };

@@ -9,6 +9,7 @@ use rustls::{CertificateError, Error};
 
 use super::link_error::tls_error;
 use crate::identity::IdentityError;
+use crate::tls::NotAdmitted;
 
 /// Between two log lines of one reason: a scanner must not fill the log.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
@@ -34,6 +35,10 @@ pub enum Refusal {
     ForeignTrustDomain,
     /// The URI's path is no identity.
     MalformedIdentity,
+    /// The certificate was taken back.
+    Revoked,
+    /// Nobody of that name has joined.
+    UnknownIdentity,
     /// The client did not finish in time.
     Timeout,
     /// The client closed before it finished, as load balancers' probes do.
@@ -52,7 +57,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every reason, so that a counter can be made for each beforehand.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::NoCertificate,
         Self::UnknownCa,
         Self::Expired,
@@ -62,6 +67,8 @@ impl Refusal {
         Self::SeveralIdentities,
         Self::ForeignTrustDomain,
         Self::MalformedIdentity,
+        Self::Revoked,
+        Self::UnknownIdentity,
         Self::Timeout,
         Self::Closed,
         Self::NotTls,
@@ -84,6 +91,8 @@ impl Refusal {
             Self::SeveralIdentities => "several_identities",
             Self::ForeignTrustDomain => "foreign_trust_domain",
             Self::MalformedIdentity => "malformed_identity",
+            Self::Revoked => "revoked",
+            Self::UnknownIdentity => "unknown_identity",
             Self::Timeout => "timeout",
             Self::Closed => "closed",
             Self::NotTls => "not_tls",
@@ -115,6 +124,8 @@ impl Refusal {
             CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::UnknownCa,
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => Self::Expired,
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Self::NotYetValid,
+            CertificateError::Revoked => Self::Revoked,
+            CertificateError::ApplicationVerificationFailure => Self::UnknownIdentity,
             CertificateError::Other(other) => other
                 .0
                 .downcast_ref()
@@ -130,6 +141,15 @@ impl Refusal {
             IdentityError::TrustDomain { .. } => Self::ForeignTrustDomain,
             IdentityError::Path(_) => Self::MalformedIdentity,
             IdentityError::Unreadable(_) => Self::UnusableCertificate,
+        }
+    }
+}
+
+impl From<NotAdmitted> for Refusal {
+    fn from(reason: NotAdmitted) -> Self {
+        match reason {
+            NotAdmitted::Revoked => Self::Revoked,
+            NotAdmitted::Unknown => Self::UnknownIdentity,
         }
     }
 }

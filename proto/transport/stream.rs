@@ -4,45 +4,85 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::SystemTime;
+use std::time::Duration;
 
+use rustls::ConnectionCommon;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 use tokio_rustls::TlsStream;
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
+use super::caller::Caller;
 use super::link_error::LinkError;
 use crate::tls::Peer;
 
-/// A connection after its handshake. It fails once its peer is cut, and at the end of the peer's certificate at the
-/// latest; whoever wants to part in good order does so before.
-pub struct SecureStream<S> {
-    tls: TlsStream<S>,
-    peer: Arc<Peer>,
-    cut: Pin<Box<WaitForCancellationFutureOwned>>,
-    expiry: Pin<Box<Sleep>>,
-    error: LinkError,
+/// Of which TLS derives [`SecureStream::exporter`].
+const EXPORTER_LABEL: &[u8] = b"EXPORTER-remote-istio-recover";
+
+/// What is known of the other end of a connection: a [`Peer`] with a certificate or a [`Caller`] without.
+pub trait FarEnd: Send + Sync + 'static {
+    /// What ends the connection when its time is up, for logs.
+    const TIME_IS_UP: &'static str;
+
+    /// Cancelled to end the connection.
+    fn cut_token(&self) -> &CancellationToken;
 }
 
-impl<S> SecureStream<S> {
-    pub(super) fn new(tls: TlsStream<S>, peer: Peer) -> Self {
-        let left = peer.not_after.duration_since(SystemTime::now()).unwrap_or_default();
-        let cut = Box::pin(peer.cut_token().clone().cancelled_owned());
-        let expiry = Box::pin(tokio::time::sleep(left));
+impl FarEnd for Peer {
+    const TIME_IS_UP: &'static str = "the peer's certificate has expired";
+
+    fn cut_token(&self) -> &CancellationToken {
+        Peer::cut_token(self)
+    }
+}
+
+impl FarEnd for Caller {
+    const TIME_IS_UP: &'static str = "the connection has lasted as long as one to the enrolment port may";
+
+    fn cut_token(&self) -> &CancellationToken {
+        Caller::cut_token(self)
+    }
+}
+
+/// A connection after its handshake. It fails once its other end is cut, and when its time is up (at the end of the
+/// peer's certificate) at the latest; whoever wants to part in good order does so before.
+pub struct SecureStream<S, E = Peer> {
+    tls: TlsStream<S>,
+    end: Arc<E>,
+    exporter: [u8; 32],
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    time_is_up: Pin<Box<Sleep>>,
+    error: LinkError,
+    held: Option<OwnedSemaphorePermit>,
+}
+
+impl<S, E: FarEnd> SecureStream<S, E> {
+    /// `left`: how long the connection may last from now on.
+    pub(super) fn new(tls: TlsStream<S>, end: Arc<E>, exporter: [u8; 32], left: Duration) -> Self {
+        let cut = Box::pin(end.cut_token().clone().cancelled_owned());
         Self {
             tls,
-            peer: Arc::new(peer),
+            end,
+            exporter,
             cut,
-            expiry,
+            time_is_up: Box::pin(tokio::time::sleep(left)),
             error: LinkError::default(),
+            held: None,
         }
     }
 
-    /// Who is at the other end.
+    /// Keeps a place among the open connections for as long as this one lives.
+    pub(super) fn holding(mut self, permit: Option<OwnedSemaphorePermit>) -> Self {
+        self.held = permit;
+        self
+    }
+
+    /// Keying material exported from this connection: the same at both ends, and on no other connection.
     #[must_use]
-    pub fn peer(&self) -> &Arc<Peer> {
-        &self.peer
+    pub fn exporter(&self) -> [u8; 32] {
+        self.exporter
     }
 
     /// The first failure of this connection, readable after the stream itself has gone into a channel.
@@ -55,9 +95,9 @@ impl<S> SecureStream<S> {
     fn poll_ended(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         let reason = if self.cut.as_mut().poll(context).is_ready() {
             "the connection was cut"
-        } else if self.expiry.as_mut().poll(context).is_ready() {
-            self.peer.cut();
-            "the peer's certificate has expired"
+        } else if self.time_is_up.as_mut().poll(context).is_ready() {
+            self.end.cut_token().cancel();
+            E::TIME_IS_UP
         } else {
             return Ok(());
         };
@@ -72,7 +112,28 @@ impl<S> SecureStream<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for SecureStream<S> {
+impl<S> SecureStream<S> {
+    /// Who is at the other end.
+    #[must_use]
+    pub fn peer(&self) -> &Arc<Peer> {
+        &self.end
+    }
+}
+
+impl<S> SecureStream<S, Caller> {
+    /// What is known of the other end.
+    #[must_use]
+    pub fn caller(&self) -> &Arc<Caller> {
+        &self.end
+    }
+}
+
+/// Keying material of a finished handshake.
+pub(super) fn export<D>(connection: &ConnectionCommon<D>) -> Result<[u8; 32], rustls::Error> {
+    connection.export_keying_material([0; 32], EXPORTER_LABEL, None)
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin, E: FarEnd> AsyncRead for SecureStream<S, E> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let ended = this.poll_ended(context);
@@ -86,7 +147,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for SecureStream<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for SecureStream<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin, E: FarEnd> AsyncWrite for SecureStream<S, E> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let ended = this.poll_ended(context);
@@ -127,18 +188,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for SecureStream<S> {
     }
 }
 
-impl<S> Connected for SecureStream<S> {
-    type ConnectInfo = Arc<Peer>;
+impl<S, E: FarEnd> Connected for SecureStream<S, E> {
+    type ConnectInfo = Arc<E>;
 
-    fn connect_info(&self) -> Arc<Peer> {
-        Arc::clone(&self.peer)
+    fn connect_info(&self) -> Arc<E> {
+        Arc::clone(&self.end)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::io::AsyncReadExt as _;
 
     use super::super::tests::shake;
@@ -154,9 +213,7 @@ mod tests {
         )
         .await;
         let (accepted, _dialled) = (accepted.expect("accepted"), dialled.expect("dialled"));
-        let mut peer = Peer::clone(&accepted.peer);
-        peer.not_after = SystemTime::now() + Duration::from_millis(50);
-        let mut ending = SecureStream::new(accepted.tls, peer);
+        let mut ending = SecureStream::new(accepted.tls, accepted.end, [0; 32], Duration::from_millis(50));
         let error = ending
             .read_u8()
             .await

@@ -1,3 +1,7 @@
+mod admission;
+mod clocks;
+mod enrolment;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,7 +11,7 @@ use axum::Extension;
 use rcgen::ExtendedKeyUsagePurpose;
 use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, crypto::aws_lc_rs};
+use rustls::{ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersion, crypto::aws_lc_rs};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -147,8 +151,36 @@ async fn certificate_that_does_not_fit_is_refused_by_reason_and_told() {
             identity,
         ),
         (
-            uris(&["spiffe://mesh.test/remote/A_B"]),
+            uris(&["spiffe://MESH.TEST/remote/a"]),
+            Refusal::ForeignTrustDomain,
+            identity,
+        ),
+        (uris(&["spiffe://*/remote/a"]), Refusal::ForeignTrustDomain, identity),
+        (
+            uris(&["spiffe://mesh.test/remote/Remote-1"]),
             Refusal::MalformedIdentity,
+            identity,
+        ),
+        (
+            uris(&["spiffe://mesh.test/remote/*"]),
+            Refusal::MalformedIdentity,
+            identity,
+        ),
+        (uris(&["spiffe://mesh.test/HUB"]), Refusal::MalformedIdentity, identity),
+        (
+            LeafParams {
+                common_name: Some("spiffe://mesh.test/remote/a".to_owned()),
+                ..uris(&[])
+            },
+            Refusal::NoIdentity,
+            identity,
+        ),
+        (
+            LeafParams {
+                names: vec!["remote-1".to_owned()],
+                ..uris(&[])
+            },
+            Refusal::NoIdentity,
             identity,
         ),
     ] {
@@ -156,6 +188,39 @@ async fn certificate_that_does_not_fit_is_refused_by_reason_and_told() {
         assert_eq!(refusal, reason);
         assert!(heard.contains(alert), "{reason:?}: {heard}");
     }
+}
+
+#[tokio::test]
+async fn no_ticket_is_given_and_no_session_resumed() {
+    let ca = TestCa::new();
+    let hub = ca.source(LeafParams::hub());
+    let client = raw_client(
+        &ca,
+        Some(&ca.leaf(LeafParams::remote("remote-1"))),
+        &TLS13,
+        &[ALPN_HTTP2],
+    );
+    for _ in 0..2 {
+        let (hub_end, client_end) = duplex(64 * 1024);
+        let (accepted, dialled) = tokio::join!(
+            handshake_server(hub_end, &hub, "client".to_owned()),
+            client.connect(hub_name(), client_end)
+        );
+        expect_no_ticket(accepted.expect("accepted"), dialled.expect("dialled")).await;
+    }
+}
+
+/// Tickets come before the first byte, if they come.
+async fn expect_no_ticket<E: FarEnd>(
+    mut accepted: SecureStream<DuplexStream, E>,
+    mut dialled: tokio_rustls::client::TlsStream<DuplexStream>,
+) {
+    accepted.write_all(b"x").await.expect("written");
+    accepted.flush().await.expect("flushed");
+    dialled.read_u8().await.expect("read");
+    let (_, connection) = dialled.get_ref();
+    assert_eq!(connection.tls13_tickets_received(), 0);
+    assert_eq!(connection.handshake_kind(), Some(HandshakeKind::Full));
 }
 
 #[tokio::test]
@@ -201,6 +266,11 @@ async fn agent_refuses_whoever_is_not_its_hub() {
 
     let error = refusal(source(&other.leaf(LeafParams::hub()), &ca.bundle())).await;
     assert!(matches!(error, ConnectError::UnknownCa(_)), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("signed by another CA: none in the trust bundle this agent holds")
+    );
 
     let named = |name: &str, leaf: LeafParams| LeafParams {
         names: vec![name.to_owned()],
@@ -210,7 +280,7 @@ async fn agent_refuses_whoever_is_not_its_hub() {
     assert!(matches!(&error, ConnectError::WrongName { presented, .. } if presented.contains("elsewhere.test")));
 
     let error = refusal(ca.source(LeafParams::hub().expired())).await;
-    assert!(matches!(error, ConnectError::Expired(_)), "{error}");
+    assert!(matches!(error, ConnectError::Expired { .. }), "{error}");
 
     let error = refusal(ca.source(named(HUB_NAME, LeafParams::remote("remote-2")))).await;
     assert_eq!(
@@ -247,41 +317,49 @@ async fn connection_that_is_cut_fails_at_both_ends() {
 }
 
 /// A hub on TCP that answers `/whoami` with the identity it sees.
-struct Hub {
-    address: HubAddress,
+pub(super) struct Hub {
+    pub(super) address: HubAddress,
     socket: SocketAddr,
     refusals: mpsc::UnboundedReceiver<Refusal>,
     _tasks: JoinSet<()>,
 }
 
-async fn start_hub(tls: Arc<TlsSource>) -> Hub {
+pub(super) async fn start_hub(tls: Arc<TlsSource>) -> Hub {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let socket = listener.local_addr().expect("bound");
     let (refusal_tx, refusals) = mpsc::unbounded_channel();
     let on_refused: OnRefused = Arc::new(move |refusal| refusal_tx.send(refusal).expect("the test listens"));
     let (ready, running) = accept_loop(listener, tls, CancellationToken::new(), on_refused);
     let whoami = async |Extension(peer): Extension<Arc<Peer>>| peer.identity.uri(TRUST_DOMAIN);
-    let router = axum::Router::new().route("/whoami", axum::routing::get(whoami));
     let mut tasks = JoinSet::new();
     tasks.spawn(running);
-    tasks.spawn(async move {
-        server_builder()
-            .add_routes(Routes::from(router))
-            .serve_with_incoming(ready)
-            .await
-            .expect("the server runs");
-    });
-    let address = format!("localhost:{}", socket.port()).parse().expect("an address");
+    tasks.spawn(serve(ready, axum::routing::get(whoami)));
     Hub {
-        address,
+        address: localhost(socket),
         socket,
         refusals,
         _tasks: tasks,
     }
 }
 
+fn localhost(socket: SocketAddr) -> HubAddress {
+    format!("localhost:{}", socket.port()).parse().expect("an address")
+}
+
+/// Answers `/whoami` on the connections that are ready.
+async fn serve<E: FarEnd>(
+    ready: impl tokio_stream::Stream<Item = io::Result<SecureStream<TcpStream, E>>>,
+    whoami: axum::routing::MethodRouter,
+) {
+    server_builder()
+        .add_routes(Routes::from(axum::Router::new().route("/whoami", whoami)))
+        .serve_with_incoming(ready)
+        .await
+        .expect("the server runs");
+}
+
 /// The body of the answer, or what the channel says.
-async fn whoami(link: &mut Link) -> Result<String, tonic::transport::Error> {
+pub(super) async fn whoami(link: &mut Link) -> Result<String, tonic::transport::Error> {
     std::future::poll_fn(|context| link.channel.poll_ready(context)).await?;
     let request = Request::get("/whoami").body(Body::empty()).expect("a request");
     let answer = link.channel.call(request).await?;
@@ -328,6 +406,10 @@ async fn agent_of_another_ca_learns_why_it_is_refused() {
         }
         let text = error.explain().expect("the reason was kept");
         assert!(text.starts_with("the hub does not trust the CA"), "{text}");
+        assert!(
+            text.contains("signed by another CA") && text.contains("join again with a new token"),
+            "{text}"
+        );
         assert!(error.is_refusal());
         assert_eq!(hub.refusals.recv().await, Some(Refusal::UnknownCa));
     }

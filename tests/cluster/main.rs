@@ -2,19 +2,30 @@
 //! scripted peers, and from killing what runs. Each test works in namespaces of its own.
 
 mod audit;
+mod authority;
 mod drift;
 mod edits;
 mod endpoints;
+mod enrolment;
+mod flood;
 mod frames;
 mod grpcurl;
 mod identity;
 mod idle;
 mod mesh;
+mod moves;
 mod partitions;
 mod processes;
 mod raw_client;
 mod rbac;
 mod record;
+mod recovery;
+mod renewal;
 mod restarts;
+mod revocation;
+mod rollover;
+mod secrecy;
 mod smoke;
+mod twins;
 mod validation;
+mod x509;

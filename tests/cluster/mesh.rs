@@ -3,6 +3,7 @@
 mod central;
 mod clusters;
 mod etcd;
+mod joining;
 mod objects;
 mod permissions;
 mod processes;
@@ -21,13 +22,15 @@ use remote_istio::wire::v1;
 use support::Cluster;
 use support::ca::{Authority, Files, Leaf, TRUST_DOMAIN};
 use support::eventually::{eventually, seen};
-use support::pair::{Agent, AgentOptions, Hub, HubOptions, Link};
+use support::pair::{Agent, AgentIdentity, AgentOptions, Hub, HubOptions, HubTrust, Link};
 use support::peer::ScriptedAgent;
 use support::proxy::Proxy;
 use tokio::runtime::Runtime;
 
 use crate::audit::Audit;
 pub use clusters::Clusters;
+pub use etcd::Etcd;
+pub use joining::{CA_SECRET, IDENTITY_SECRET, Ways, write_token};
 pub use processes::{run_agent, run_hub};
 pub use remote::Remote;
 
@@ -53,7 +56,42 @@ pub struct Mesh<'clusters> {
     link: Link,
     hub_files: Files,
     hub: Hub,
+    replicas: Vec<Hub>,
+    ways: Option<Ways>,
     remotes: Vec<Remote>,
+}
+
+/// Where certificates come from.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    /// Remotes join by tokens, and the CA is the hub's own or a brought one; without, everybody has files.
+    pub joinable: Option<HubTrust>,
+    /// How long the hub's certificates live; without, as long as is usual.
+    pub lifetime: Option<String>,
+}
+
+impl Setup {
+    /// The hub makes its CA.
+    pub fn made() -> Self {
+        Self {
+            joinable: Some(HubTrust::Made),
+            lifetime: None,
+        }
+    }
+
+    /// The CA of [`Mesh::authority`] is brought.
+    pub fn brought() -> Self {
+        Self {
+            joinable: Some(HubTrust::Brought),
+            lifetime: None,
+        }
+    }
+
+    /// With certificates that live so long.
+    pub fn living(mut self, lifetime: &str) -> Self {
+        self.lifetime = Some(lifetime.to_owned());
+        self
+    }
 }
 
 impl Mesh<'static> {
@@ -73,16 +111,33 @@ impl Mesh<'static> {
 
     /// As [`Mesh::start`] with nothing running yet.
     pub async fn without_hub(name: &str) -> Self {
+        let clusters = Self::clusters().await;
+        Box::pin(Mesh::prepare(clusters, name, 1, Setup::default())).await
+    }
+
+    /// A hub that runs and the agents of so many remotes (at most two) that do not, and that still have to join.
+    pub async fn joinable(name: &str, remotes: usize, setup: Setup) -> Self {
+        let mut mesh = Self::joinable_without_hub(name, remotes, setup).await;
+        mesh.start_hub().await;
+        mesh
+    }
+
+    /// As [`Mesh::joinable`] with a hub that does not run yet.
+    pub async fn joinable_without_hub(name: &str, remotes: usize, setup: Setup) -> Self {
+        let clusters = Self::clusters().await;
+        Box::pin(Mesh::prepare(clusters, name, remotes, setup)).await
+    }
+
+    async fn clusters() -> &'static Clusters {
         static SHARED: tokio::sync::OnceCell<Clusters> = tokio::sync::OnceCell::const_new();
-        let clusters = SHARED.get_or_init(|| Box::pin(Clusters::shared())).await;
-        Box::pin(Mesh::prepare(clusters, name, 1)).await
+        SHARED.get_or_init(|| Box::pin(Clusters::shared())).await
     }
 }
 
 impl<'clusters> Mesh<'clusters> {
     /// A hub and an agent for every remote of these clusters, running.
     pub async fn on(clusters: &'clusters Clusters, name: &str) -> Self {
-        let mut mesh = Box::pin(Self::prepare(clusters, name, clusters.remotes())).await;
+        let mut mesh = Box::pin(Self::prepare(clusters, name, clusters.remotes(), Setup::default())).await;
         mesh.start_hub().await;
         for index in 0..clusters.remotes() {
             mesh.launch_agent(index).await;
@@ -90,7 +145,8 @@ impl<'clusters> Mesh<'clusters> {
         mesh
     }
 
-    async fn prepare(clusters: &'clusters Clusters, name: &str, remotes: usize) -> Self {
+    /// A hub and an agent for each remote of these clusters, nothing running.
+    pub async fn prepare(clusters: &'clusters Clusters, name: &str, remotes: usize, setup: Setup) -> Self {
         let link = Link::create(name).expect("a link CA");
         let central = clusters.central();
         let central_api = Proxy::start(central.address()).await.expect("a proxy");
@@ -98,6 +154,8 @@ impl<'clusters> Mesh<'clusters> {
         let options = HubOptions {
             server: Some(central_api.address()),
             log_level: LOG_LEVEL.to_owned(),
+            certificate_lifetime: setup.lifetime,
+            trust: setup.joinable.clone().unwrap_or(HubTrust::Files(hub_files.clone())),
             ..HubOptions::new(name, hub_files.clone(), link.folder())
         };
         let hub = Hub::prepare(central, options).await.expect("a hub");
@@ -109,37 +167,47 @@ impl<'clusters> Mesh<'clusters> {
             link,
             hub_files,
             hub,
+            replicas: Vec::new(),
+            ways: None,
             remotes: Vec::new(),
         };
+        match setup.joinable {
+            None => {}
+            Some(trust) => mesh.prepare_joining(&trust).await,
+        }
         for index in 0..remotes {
-            let remote = mesh.prepare_remote(clusters.remote(index), index).await;
+            let remote = mesh.prepare_remote(clusters.remote(index), &mesh.remote_name(index), name).await;
             mesh.remotes.push(remote);
         }
         mesh
     }
 
-    async fn prepare_remote(&self, cluster: &Cluster, index: usize) -> Remote {
-        let name = self.remote_name(index);
+    async fn prepare_remote(&self, cluster: &Cluster, name: &str, namespace: &str) -> Remote {
         let api = Proxy::start(cluster.address()).await.expect("a proxy");
         let link = Proxy::start(self.hub.sync_address()).await.expect("a proxy");
-        let files = self.link.remote(&name).expect("a certificate");
+        let files = self.link.remote(name).expect("a certificate");
+        let identity = match &self.ways {
+            None => AgentIdentity::Files {
+                hubs: vec![link.address()],
+                files: files.clone(),
+            },
+            Some(_) => AgentIdentity::Token {
+                file: self.link.folder().access(&format!("{name}.token")),
+                pins: Vec::new(),
+                enrolments: Vec::new(),
+            },
+        };
         let options = AgentOptions {
             server: Some(api.address()),
             log_level: LOG_LEVEL.to_owned(),
-            ..AgentOptions::new(
-                &name,
-                &self.namespace,
-                link.address(),
-                files.clone(),
-                self.link.folder(),
-            )
+            ..AgentOptions::with(name, namespace, identity, self.link.folder())
         };
         let agent = Agent::prepare(cluster, options).await.expect("an agent");
         Remote {
-            name,
+            name: name.to_owned(),
             api,
             link,
-            namespace: self.namespace.clone(),
+            namespace: namespace.to_owned(),
             client: cluster.admin(),
             audit_log: cluster.audit_log(),
             files,

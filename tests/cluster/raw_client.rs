@@ -56,9 +56,14 @@ pub async fn refusal(hub: SocketAddr, ca: &str, pair: &Pair) -> String {
 
 /// The certificate that the hub shows now.
 pub async fn certificate(hub: SocketAddr, ca: &str) -> Vec<u8> {
+    certificate_for("localhost", hub, ca).await
+}
+
+/// The certificate that the hub shows now to somebody who knows it by this name.
+pub async fn certificate_for(name: &str, hub: SocketAddr, ca: &str) -> Vec<u8> {
     let stream = TcpStream::connect(hub).await.expect("the hub listens");
     let stream = connector(ca, None)
-        .connect(localhost(), stream)
+        .connect(ServerName::try_from(name.to_owned()).expect("a name"), stream)
         .await
         .expect("a handshake");
     let (_, connection) = stream.get_ref();

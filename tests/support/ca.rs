@@ -8,6 +8,9 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, SanType,
 };
+use remote_istio::enrolment::Pin;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use time::OffsetDateTime;
 
 /// The trust domain of all tests that do not ask for another.
@@ -27,8 +30,10 @@ pub struct Leaf {
     pub names: Vec<String>,
     /// URI names; a good one has exactly one.
     pub uris: Vec<String>,
-    /// From a day before this.
+    /// Without `not_before`, from a day before this.
     pub not_after: SystemTime,
+    /// From when on it counts.
+    pub not_before: Option<SystemTime>,
 }
 
 impl Leaf {
@@ -38,6 +43,7 @@ impl Leaf {
             names: ["localhost", "127.0.0.1", "::1"].map(String::from).to_vec(),
             uris: vec![uri.into()],
             not_after: SystemTime::now() + LIFETIME,
+            not_before: None,
         }
     }
 
@@ -57,6 +63,20 @@ impl Leaf {
     #[must_use]
     pub fn foreign(name: &str) -> Self {
         Self::uri(format!("spiffe://elsewhere.test/remote/{name}"))
+    }
+
+    /// From when on it counts.
+    #[must_use]
+    pub fn from(mut self, not_before: SystemTime) -> Self {
+        self.not_before = Some(not_before);
+        self
+    }
+
+    /// Until when it counts.
+    #[must_use]
+    pub fn until(mut self, not_after: SystemTime) -> Self {
+        self.not_after = not_after;
+        self
     }
 
     /// Without any URI name.
@@ -81,6 +101,17 @@ impl Leaf {
     }
 }
 
+/// What all CAs have in common.
+fn authority(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.not_before = OffsetDateTime::now_utc() - Duration::from_hours(48);
+    params.not_after = OffsetDateTime::now_utc() + LIFETIME * 2;
+    params
+}
+
 /// A certificate with its key, PEM.
 #[derive(Debug, Clone)]
 pub struct Pair {
@@ -88,6 +119,17 @@ pub struct Pair {
     pub certificate: String,
     /// Its key, PKCS #8.
     pub key: String,
+}
+
+impl Pair {
+    /// The certificate, DER.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn der(&self) -> Result<Vec<u8>> {
+        let certificate = CertificateDer::from_pem_slice(self.certificate.as_bytes());
+        Ok(certificate.context("a certificate, PEM")?.to_vec())
+    }
 }
 
 /// Three files as a cert-manager Secret has them.
@@ -107,14 +149,37 @@ impl Authority {
     /// # Errors
     /// No key can be made.
     pub fn new(name: &str) -> Result<Self> {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.not_before = OffsetDateTime::now_utc() - Duration::from_hours(48);
-        params.not_after = OffsetDateTime::now_utc() + LIFETIME * 2;
         let key = KeyPair::generate().context("making a key")?;
-        Ok(Self(CertifiedIssuer::self_signed(params, key).context("signing a CA")?))
+        let signed = CertifiedIssuer::self_signed(authority(name), key);
+        Ok(Self(signed.context("signing a CA")?))
+    }
+
+    /// One below this one.
+    ///
+    /// # Errors
+    /// No key can be made.
+    pub fn intermediate(&self, name: &str) -> Result<Self> {
+        let key = KeyPair::generate().context("making a key")?;
+        let mut params = authority(name);
+        params.use_authority_key_identifier_extension = true;
+        let signed = CertifiedIssuer::signed_by(params, key, &self.0);
+        Ok(Self(signed.context("signing an intermediate CA")?))
+    }
+
+    /// Its key, PEM.
+    #[must_use]
+    pub fn key(&self) -> String {
+        self.0.key().serialize_pem()
+    }
+
+    /// The pin of its key.
+    ///
+    /// # Panics
+    /// Never: it is a certificate.
+    #[must_use]
+    pub fn pin(&self) -> String {
+        let pin = Pin::of_certificate(self.0.der()).expect("a CA has a certificate");
+        pin.to_string()
     }
 
     /// Its own certificate, PEM.
@@ -137,7 +202,10 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
         let not_after = OffsetDateTime::from(leaf.not_after);
-        params.not_before = not_after.min(OffsetDateTime::now_utc()) - Duration::from_hours(24);
+        params.not_before = match leaf.not_before {
+            Some(not_before) => not_before.into(),
+            None => not_after.min(OffsetDateTime::now_utc()) - Duration::from_hours(24),
+        };
         params.not_after = not_after;
         let key = KeyPair::generate().context("making a key")?;
         let certificate = params.signed_by(&key, &self.0).context("signing a leaf")?;

@@ -20,12 +20,18 @@ pub fn read(name: &str) -> Result<String> {
     std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
 }
 
-/// Applies the CRD and waits until the API server serves it.
+/// The CRDs: what a remote is to hold, what its name is bound to, and join tokens.
+const CRDS: [&str; 3] = ["remoteistios", "remoteidentities", "jointokens"];
+
+/// Applies the CRDs and waits until the API server serves them.
 ///
 /// # Errors
-/// The API server refuses it.
-pub async fn crd(client: &Client) -> Result<()> {
-    apply_yaml(client, &read("crds/remoteistios.yaml")?).await
+/// The API server refuses one.
+pub async fn crds(client: &Client) -> Result<()> {
+    for name in CRDS {
+        apply_yaml(client, &read(&format!("crds/{name}.yaml"))?).await?;
+    }
+    Ok(())
 }
 
 /// Makes a namespace if it is missing.

@@ -103,6 +103,25 @@ impl CommandLine {
         self
     }
 
+    /// Replaces every `--name=…` by these, or takes the flag away.
+    pub fn set_flag<V: AsRef<OsStr>>(&mut self, name: &str, values: impl IntoIterator<Item = V>) {
+        let start = format!("--{name}=");
+        self.arguments
+            .retain(|argument| !argument.to_string_lossy().starts_with(&start));
+        let flags = values.into_iter().map(|value| {
+            let mut argument = OsString::from(start.clone());
+            argument.push(value);
+            argument
+        });
+        self.arguments.extend(flags);
+    }
+
+    /// Sets a variable of its environment.
+    pub fn set_variable(&mut self, name: &str, value: impl Into<String>) {
+        self.environment.retain(|(present, _)| present != name);
+        self.environment.push((name.to_owned(), value.into()));
+    }
+
     /// The whole line as a person would type it.
     #[must_use]
     pub fn shell(&self) -> String {
@@ -319,6 +338,15 @@ mod tests {
         assert!(log.exists() && !data.exists());
         std::fs::remove_dir_all(path)?;
         Ok(())
+    }
+
+    #[test]
+    fn flags_are_replaced_and_taken_away() {
+        let mut line = CommandLine::new("agent", "agent", "log").argument("run").flag("hub", "a").flag("hubs", "b");
+        line.set_flag("hub", ["c", "d"]);
+        assert_eq!(line.shell(), "agent run --hubs=b --hub=c --hub=d");
+        line.set_flag("hub", [""; 0]);
+        assert_eq!(line.shell(), "agent run --hubs=b");
     }
 
     #[test]

@@ -15,8 +15,11 @@ pub mod peer;
 pub mod playground;
 pub mod ports;
 pub mod proxy;
+pub mod relay;
+pub mod secrets;
 pub mod seed;
 pub mod tools;
+pub mod tunnel;
 pub mod workload;
 
 pub use cluster::{Cluster, ClusterOptions, Clusters};

@@ -4,8 +4,10 @@ mod agent;
 mod daemon;
 mod hub;
 mod link;
+mod operator;
 
-pub use self::agent::{Agent, AgentOptions};
+pub use self::agent::{Agent, AgentIdentity, AgentOptions};
 pub use self::daemon::{Daemon, Metrics, program};
-pub use self::hub::{Hub, HubOptions};
+pub use self::hub::{Hub, HubOptions, HubTrust};
 pub use self::link::Link;
+pub use self::operator::{Invitation, Operator, Said};

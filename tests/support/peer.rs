@@ -1,11 +1,14 @@
-//! Scripted peers: an agent that says what a test wants it to, well formed or not, and a hub that does the same.
+//! Scripted peers: an agent that says what a test wants it to, well formed or not, a hub that does the same, and a
+//! remote that joins.
 
 mod agent;
 mod hub;
+mod joiner;
 mod raw;
 
 pub use agent::{ScriptedAgent, hello};
 pub use hub::{HubSession, ScriptedHub};
+pub use joiner::{Joiner, dial, issued, join_on};
 
 #[cfg(test)]
 mod tests {

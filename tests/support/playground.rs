@@ -1,7 +1,8 @@
-//! Central and any number of remotes with hub and agents running, to look around in and to walk through.
+//! Central and any number of remotes with a hub and agents that join it, to look around in and to walk through.
 
 mod by_hand;
 mod environment;
+mod join;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +15,12 @@ use crate::cluster::{Cluster, ClusterOptions, NODE};
 use crate::deploy::{self, NAMESPACE};
 use crate::etcd::Etcd;
 use crate::manifest::apply;
-use crate::pair::{Agent, AgentOptions, Hub, HubOptions, Link};
+use crate::folder::Folder;
+use crate::pair::{Agent, AgentIdentity, AgentOptions, Hub, HubOptions, HubTrust};
 use crate::seed;
 use crate::tools::{Tool, Tools};
 use crate::workload::{self, is_ready};
+pub use join::Joined;
 
 /// From the Deployments to their Ready pods.
 const PODS_DEADLINE: Duration = Duration::from_mins(1);
@@ -36,7 +39,7 @@ pub const REMOTES_MAX: usize = 50;
 pub struct Remote {
     /// `remote-N`, also the name of its `RemoteIstio`.
     pub name: String,
-    /// The agent; it ends before its cluster.
+    /// The agent, which does not run before it joins; it ends before its cluster.
     pub agent: Agent,
     /// The cluster.
     pub cluster: Cluster,
@@ -51,13 +54,13 @@ pub struct Playground {
     pub remotes: Vec<Remote>,
     /// Central, with the control plane's Deployments.
     pub central: Cluster,
-    /// Certificates and logs.
-    pub link: Link,
+    /// Tokens, exported certificates and logs.
+    pub folder: Arc<Folder>,
     tools: Tools,
 }
 
 impl Playground {
-    /// Starts everything; `say` is told what happens next.
+    /// Starts everything but the agents, which still have to join; `say` is told what happens next.
     ///
     /// # Errors
     /// A part does not start: the text names it and shows the end of its log.
@@ -78,27 +81,32 @@ impl Playground {
         let remote_clusters: Vec<Cluster> = clusters.collect();
         say("starting the control plane's Deployments on central");
         control_plane(&central).await?;
-        say("starting the hub and the agents, each under its ServiceAccount");
-        let link = Link::create("playground")?;
-        let mut options = HubOptions::new(NAMESPACE, link.hub()?, link.folder());
+        say("starting the hub under its ServiceAccount");
+        let folder = Folder::create("playground")?;
+        let mut options = HubOptions::new(NAMESPACE, HubTrust::Made, &folder);
         "info".clone_into(&mut options.log_level);
         let hub = Hub::start(&central, options).await?;
-        let started = remote_clusters.into_iter().enumerate().map(|(index, cluster)| {
-            let (link, address) = (&link, hub.sync_address());
+        let prepared = remote_clusters.into_iter().enumerate().map(|(index, cluster)| {
+            let folder = &folder;
             async move {
                 let name = format!("remote-{}", index + 1);
-                let mut options = AgentOptions::new(&name, NAMESPACE, address, link.remote(&name)?, link.folder());
+                let identity = AgentIdentity::Token {
+                    file: folder.access(&format!("{name}.token")),
+                    pins: Vec::new(),
+                    enrolments: Vec::new(),
+                };
+                let mut options = AgentOptions::with(&name, NAMESPACE, identity, folder);
                 "info".clone_into(&mut options.log_level);
-                let agent = Agent::start(&cluster, options).await?;
+                let agent = Agent::prepare(&cluster, options).await?;
                 anyhow::Ok(Remote { name, agent, cluster })
             }
         });
-        let remotes = try_join_all(started).await?;
+        let remotes = try_join_all(prepared).await?;
         Ok(Self {
             hub,
             remotes,
             central,
-            link,
+            folder,
             tools,
         })
     }
@@ -128,7 +136,10 @@ impl Playground {
         if self.hub.pid().is_some() {
             self.hub.terminate().await?;
         }
-        by_hand::end(self.link.folder().path());
+        let clusters = self.remotes.iter().map(|remote| &remote.cluster);
+        for cluster in clusters.chain([&self.central]) {
+            by_hand::end(cluster.folder().path());
+        }
         Ok(())
     }
 }

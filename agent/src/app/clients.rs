@@ -51,6 +51,10 @@ impl Clients {
                 .await
                 .map_err(|error| ClientError::Infer(Box::new(error)))?,
         };
+        if !is_proxied_by_file(kubeconfig) {
+            // kube takes HTTPS_PROXY from the environment, which is for the way to the hub.
+            config.proxy_url = None;
+        }
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         config.write_timeout = Some(CALL_TIMEOUT);
         config.reset_reader_on_write = true;
@@ -69,6 +73,25 @@ impl Clients {
             url: config.cluster_url.to_string(),
         })
     }
+}
+
+/// Whether the kubeconfig that was read asks for a proxy itself.
+fn is_proxied_by_file(path: Option<&Path>) -> bool {
+    let file = match path {
+        Some(path) => Kubeconfig::read_from(path),
+        None => Kubeconfig::read(),
+    };
+    let Ok(file) = file else { return false };
+    let context = file
+        .contexts
+        .iter()
+        .find(|context| Some(&context.name) == file.current_context.as_ref())
+        .and_then(|context| context.context.as_ref());
+    let Some(context) = context else { return false };
+    let cluster = file.clusters.iter().find(|cluster| cluster.name == context.cluster);
+    let cluster = cluster.and_then(|cluster| cluster.cluster.as_ref());
+    let proxy = cluster.and_then(|cluster| cluster.proxy_url.as_ref());
+    proxy.is_some_and(|proxy| !proxy.is_empty())
 }
 
 async fn read(path: &Path) -> Result<Config, ClientError> {

@@ -2,7 +2,7 @@
 //!
 //! It is `leaseTransitions` of the Lease `remote-istio-agent` in the agent's own namespace, raised by one at each start
 //! by compare-and-swap on the resource version, so that no two processes ever have the same. The Lease is written at
-//! no other time: it orders starts, it does not elect. Deleting it makes the count begin anew; the hub compares
+//! no other time: it orders starts, it does not elect. It is read when the hub asks whether another agent took over. Deleting it makes the count begin anew; the hub compares
 //! epochs only with those of sessions that live.
 
 use jiff::Timestamp;
@@ -47,6 +47,24 @@ async fn raise(leases: &Api<Lease>, boot_id: &str) -> Result<u64, Error> {
     Ok(epoch)
 }
 
+/// Whether another agent of this cluster has started since. A Lease that is gone says nothing of another.
+///
+/// # Errors
+/// The Lease cannot be read.
+pub(super) async fn is_superseded(client: &Client, namespace: &str, boot_id: &str, epoch: u64) -> Result<bool, Error> {
+    let leases = Api::<Lease>::namespaced(client.clone(), namespace);
+    let found = leases.get_opt(LEASE).await?;
+    Ok(found.is_some_and(|lease| is_of_another(&lease, boot_id, epoch)))
+}
+
+fn is_of_another(lease: &Lease, boot_id: &str, epoch: u64) -> bool {
+    let Some(spec) = &lease.spec else { return false };
+    let transitions = spec
+        .lease_transitions
+        .map(|count| u64::from(count.max(0).unsigned_abs()));
+    spec.holder_identity.as_deref() != Some(boot_id) || transitions != Some(epoch)
+}
+
 /// The Lease of the next start. What was found keeps its resource version: that is the comparison.
 fn next(found: Option<Lease>, boot_id: &str, now: Timestamp) -> (Lease, u64) {
     let mut lease = found.unwrap_or_else(|| Lease {
@@ -80,5 +98,14 @@ mod tests {
         let spec = lease.spec.expect("written");
         assert_eq!(spec.lease_transitions, Some(2));
         assert_eq!(spec.holder_identity.as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn lease_of_a_later_start_is_of_another() {
+        let (lease, epoch) = next(None, "a", Timestamp::UNIX_EPOCH);
+        assert!(!is_of_another(&lease, "a", epoch));
+        let (later, _) = next(Some(lease), "b", Timestamp::UNIX_EPOCH);
+        assert!(is_of_another(&later, "a", epoch));
+        assert!(!is_of_another(&Lease::default(), "a", epoch), "it says nothing");
     }
 }

@@ -3,11 +3,13 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use remote_istio::process::LogFormat;
+use remote_istio::transport::Way;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::args::Enrolment;
 use crate::test_ca::{TRUST_DOMAIN, TestCa};
 
 /// Fails a test that hangs; far more than anything here takes.
@@ -21,8 +23,9 @@ fn config(identity: &str) -> (Config, TempDir) {
     write_kubeconfig(&kubeconfig);
     let config = Config {
         hubs: vec!["localhost:1".parse().expect("an address")],
-        trust_domain: TRUST_DOMAIN.to_owned(),
-        certificates,
+        way: Way::Direct,
+        trust_domain: Some(TRUST_DOMAIN.to_owned()),
+        identity: Source::Files(certificates),
         namespace: "istio-system".to_owned(),
         service_namespaces: ["istio-system".to_owned()].into(),
         endpoints_objects: true,
@@ -70,7 +73,9 @@ async fn certificate_that_names_no_remote_is_a_configuration_error() {
 async fn file_that_is_missing_is_a_configuration_error_that_names_its_flag() {
     let (good, _folder) = config("remote/remote-1");
     let mut wrong = good.clone();
-    wrong.certificates.key = "/nowhere/tls.key".into();
+    if let Source::Files(files) = &mut wrong.identity {
+        files.key = "/nowhere/tls.key".into();
+    }
     let error = refused(wrong).await;
     assert_eq!(error.exit_code(), EXIT_CONFIGURATION);
     assert!(error.to_string().starts_with("--key /nowhere/tls.key"), "{error}");
@@ -99,7 +104,7 @@ async fn address_that_is_taken_is_worth_a_restart() {
 async fn agent_without_api_server_and_hub_lives_says_what_it_waits_for_and_stops_when_asked() {
     let (config, _folder) = config("remote/remote-1");
     let mut running = start(config).await.expect("started");
-    assert_eq!(running.remote().as_str(), "remote-1");
+    assert_eq!(running.remote().map(RemoteName::as_str), Some("remote-1"));
     let address = running.metrics_address();
     let waiting = async {
         loop {
@@ -121,6 +126,35 @@ async fn agent_without_api_server_and_hub_lives_says_what_it_waits_for_and_stops
             .await
             .contains("remote_istio_agent_session_up 0")
     );
+    running.stop_token().cancel();
+    running.wait().await.expect("asked for");
+    running.stop().await.expect("in good order");
+}
+
+#[tokio::test]
+async fn agent_without_an_identity_says_what_it_waits_for_and_stops_when_asked() {
+    let (mut config, _folder) = config("remote/remote-1");
+    config.identity = Source::Enrolled(Enrolment {
+        addresses: vec!["localhost:1".parse().expect("an address")],
+        pins: vec![TestCa::new().pin()],
+        token_file: "/nowhere/token".into(),
+        token_secret: "remote-istio-agent-token".to_owned(),
+        identity_secret: "remote-istio-agent-identity".to_owned(),
+    });
+    let mut running = start(config).await.expect("started");
+    assert_eq!(running.remote(), None);
+    let address = running.metrics_address();
+    let waiting = async {
+        while !fetch(address, "/readyz")
+            .await
+            .contains("identity: version of the API server: ")
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting)
+        .await
+        .expect("it says what it waits for");
     running.stop_token().cancel();
     running.wait().await.expect("asked for");
     running.stop().await.expect("in good order");

@@ -4,6 +4,7 @@ mod applying;
 mod faults;
 mod injection;
 mod model;
+mod moving;
 mod recovery;
 
 use std::collections::BTreeMap;

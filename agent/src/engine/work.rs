@@ -15,7 +15,7 @@ impl Engine {
             let Some(key) = self.dirty.pop_first() else { break };
             self.advance(&key);
         }
-        if self.welcomed && !self.reports.is_empty() {
+        if self.welcomed && self.prepared.is_none() && !self.reports.is_empty() {
             let reports = std::mem::take(&mut self.reports);
             self.session.applied(&reports);
             self.listen();

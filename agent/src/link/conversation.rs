@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::ended::Ended;
-use super::{Link, LinkEvent, ToHub, count_received, count_sent};
+use super::frames::{count_received, count_sent};
+use super::{Link, LinkEvent, Question, ToHub};
 
 /// A hub cannot ask for heartbeats further apart than the deadline for hearing one allows, nor for a flood.
 const INTERVALS: (Duration, Duration) = (Duration::from_secs(1), limits::HEARTBEAT_INTERVAL);
@@ -25,11 +26,16 @@ const INTERVALS: (Duration, Duration) = (Duration::from_secs(1), limits::HEARTBE
 /// For the last frames and the hub's own end of the stream, when the agent stops.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
 
+/// Answers of others than the driver that wait to be sent.
+const ANSWERS_QUEUED: usize = 4;
+
 /// The state of one stream.
 pub(super) struct Conversation<'a> {
     link: &'a Link,
     outgoing: Option<mpsc::Sender<v1::AgentFrame>>,
     frames: mpsc::Receiver<ToHub>,
+    /// What others than the driver answer to the hub, and where they put it.
+    answers: (mpsc::Sender<Own>, mpsc::Receiver<Own>),
     /// Waits for room in the transport; heartbeats go first.
     queue: VecDeque<v1::AgentFrame>,
     queued_at: Option<Instant>,
@@ -40,8 +46,18 @@ pub(super) struct Conversation<'a> {
     unknown_said: bool,
 }
 
-enum Next {
+/// Why [`Conversation::run`] came back.
+pub(super) enum Turn<T> {
+    /// The conversation has ended.
+    Ended(Ended),
+    /// It goes on, but the other thing that was waited for is there.
+    Other(T),
+}
+
+enum Next<T> {
     Stop,
+    Other(T),
+    Answer(Own),
     Hub(Option<Result<v1::HubFrame, Status>>),
     Driver(Option<ToHub>),
     Sent,
@@ -60,6 +76,7 @@ impl<'a> Conversation<'a> {
             link,
             outgoing: Some(outgoing),
             frames,
+            answers: mpsc::channel(ANSWERS_QUEUED),
             queue: VecDeque::new(),
             queued_at: None,
             liveness: Liveness::new(0, limits::HEARTBEAT_INTERVAL),
@@ -90,21 +107,29 @@ impl<'a> Conversation<'a> {
         self.welcomed_at.map(|at| at.elapsed())
     }
 
-    /// Talks until the end.
-    pub(super) async fn run<S>(&mut self, mut incoming: S, address: &HubAddress, stop: &CancellationToken) -> Ended
+    /// Talks until the end, or until `other` is there; then it may be called again.
+    pub(super) async fn run<S, F>(
+        &mut self,
+        incoming: &mut S,
+        address: &HubAddress,
+        stop: &CancellationToken,
+        mut other: F,
+    ) -> Turn<F::Output>
     where
         S: Stream<Item = Result<v1::HubFrame, Status>> + Unpin,
+        F: Future + Unpin,
     {
         loop {
-            let result = match self.next(&mut incoming, stop).await {
-                Next::Stop => return self.drain(incoming).await,
+            let result = match self.next(incoming, stop, &mut other).await {
+                Next::Stop => return Turn::Ended(self.drain(incoming).await),
+                Next::Other(value) => return Turn::Other(value),
                 Next::Hub(None) => Err(Ended::Closed),
                 Next::Hub(Some(Err(status))) => Err(Ended::Status(status)),
                 Next::Hub(Some(Ok(frame))) => self.heard(frame, address).await,
                 // The driver has given this session up, or has ended, which the caller looks at.
                 Next::Driver(None) => Err(Ended::Stuck),
                 Next::Driver(Some(ToHub::Close(reason))) => Err(Ended::Protocol(reason)),
-                Next::Driver(Some(ToHub::Frame(frame))) => {
+                Next::Driver(Some(ToHub::Frame(frame))) | Next::Answer(frame) => {
                     self.enqueue(frame, false);
                     Ok(())
                 }
@@ -119,14 +144,15 @@ impl<'a> Conversation<'a> {
                 Next::Time => self.time(),
             };
             if let Err(ended) = result {
-                return ended;
+                return Turn::Ended(ended);
             }
         }
     }
 
-    async fn next<S>(&mut self, incoming: &mut S, stop: &CancellationToken) -> Next
+    async fn next<S, F>(&mut self, incoming: &mut S, stop: &CancellationToken, other: &mut F) -> Next<F::Output>
     where
         S: Stream<Item = Result<v1::HubFrame, Status>> + Unpin,
+        F: Future + Unpin,
     {
         let wake = self.wake();
         let relays = self.welcomed_at.is_some() && self.queue.is_empty();
@@ -141,6 +167,7 @@ impl<'a> Conversation<'a> {
             () = stop.cancelled() => Next::Stop,
             frame = incoming.next() => Next::Hub(frame),
             frame = self.frames.recv(), if relays => Next::Driver(frame),
+            Some(answer) = self.answers.1.recv(), if relays => Next::Answer(answer),
             room = room => match (room, self.queue.pop_front()) {
                 (Ok(room), Some(frame)) => {
                     count_sent(&self.link.metrics, &frame);
@@ -151,11 +178,12 @@ impl<'a> Conversation<'a> {
                 }
                 _ => Next::Closed,
             },
+            value = other => Next::Other(value),
             () = sleep_until(wake) => Next::Time,
         }
     }
 
-    async fn heard(&mut self, frame: v1::HubFrame, address: &HubAddress) -> Result<(), Ended> {
+    pub(super) async fn heard(&mut self, frame: v1::HubFrame, address: &HubAddress) -> Result<(), Ended> {
         let now = self.now();
         self.liveness.received(now);
         count_received(&self.link.metrics, &frame);
@@ -171,8 +199,16 @@ impl<'a> Conversation<'a> {
                 self.link.metrics.hub_clock(ahead_seconds(beat.unix_milliseconds));
             }
             Some(Hubs::Claim(claim)) => self.claim(&claim),
+            Some(Hubs::Trust(trust)) => self.ask(&self.link.side.trusts, trust),
+            Some(Hubs::Challenge(challenge)) => {
+                tracing::info!(
+                    other = %limits::detail(challenge.address.as_str()), cluster_uid = %limits::detail(challenge.cluster_uid.as_str()),
+                    session_epoch = challenge.session_epoch, "another agent says to be this remote's"
+                );
+                self.ask(&self.link.side.challenges, challenge);
+            }
             // No lane travels from agent to hub yet, so there is nothing to acknowledge.
-            Some(Hubs::Ack(_) | Hubs::Trust(_) | Hubs::Challenge(_)) | None => {
+            Some(Hubs::Ack(_)) | None => {
                 self.link.metrics.frame_unknown();
                 if !std::mem::replace(&mut self.unknown_said, true) {
                     tracing::info!(%address, "the hub sent a frame this release does not know, ignored");
@@ -180,6 +216,15 @@ impl<'a> Conversation<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Hands a question of the hub to whoever can answer it. The hub asks again, or does without an answer.
+    fn ask<T>(&self, who: &mpsc::Sender<Question<T>>, asked: T) {
+        let answers = self.answers.0.clone();
+        if who.try_send(Question { asked, answers }).is_err() {
+            self.link.metrics.question_dropped();
+            tracing::debug!("a question of the hub found nobody to answer it");
+        }
     }
 
     pub(super) async fn welcome(&mut self, welcome: v1::Welcome, address: &HubAddress) -> Result<(), Ended> {
@@ -251,7 +296,7 @@ impl<'a> Conversation<'a> {
     }
 
     /// Says goodbye and waits a little for the hub to say it too.
-    async fn drain<S: Stream + Unpin>(&mut self, mut incoming: S) -> Ended {
+    async fn drain<S: Stream + Unpin>(&mut self, incoming: &mut S) -> Ended {
         let goodbye = v1::Drain {
             reason: "the agent stops".to_owned(),
             ..v1::Drain::default()
@@ -312,11 +357,11 @@ impl<'a> Conversation<'a> {
     }
 }
 
-fn broken(what: &str) -> Ended {
+pub(super) fn broken(what: &str) -> Ended {
     Ended::Protocol(format!("the hub broke the protocol: it {what}"))
 }
 
-fn drained(drain: v1::Drain) -> Ended {
+pub(super) fn drained(drain: v1::Drain) -> Ended {
     let milliseconds = |count: u32| Duration::from_millis(count.into());
     let range = (
         milliseconds(drain.reconnect_min_milliseconds),

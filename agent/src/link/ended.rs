@@ -15,7 +15,7 @@ pub(super) enum Ended {
     /// No connection came about.
     Unreachable(String),
     /// The hub does not take this agent; trying again at once cannot help.
-    Refused(String),
+    Refused(Refused, String),
     /// The hub ended the stream.
     Closed,
     /// The stream failed.
@@ -34,11 +34,38 @@ pub(super) enum Ended {
     Protocol(String),
 }
 
+/// For what the hub does not take an agent, as far as it decides what to do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The certificate has ended by the hub's clock: an ended one can be recovered.
+    Expired,
+    /// Revoked, unknown, or of another CA: a new token can help.
+    NotKnown,
+    /// Another agent of the same remote is there.
+    Twin,
+    /// Anything else.
+    Other,
+}
+
+impl Refused {
+    /// By the words that the contract's texts and the hub's own agree on.
+    fn from_words(text: &str) -> Self {
+        let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        if says(&["certificate has expired"]) {
+            Self::Expired
+        } else if says(&["certificate revoked", "unknown to this hub", "signed by another CA"]) {
+            Self::NotKnown
+        } else {
+            Self::Other
+        }
+    }
+}
+
 impl Ended {
     /// `failed` at the very start of the connection; `error` knows whether the hub said why.
     pub(super) fn unreachable(failed: &ConnectError, error: &LinkError) -> Self {
         if error.is_refusal() {
-            Self::Refused(failed.to_string())
+            Self::refused(failed.to_string())
         } else {
             Self::Unreachable(failed.to_string())
         }
@@ -49,16 +76,26 @@ impl Ended {
         let transport = matches!(&self, Self::Status(status) if is_transport(status)) || matches!(self, Self::Closed);
         match (self, error.explain()) {
             (Self::Stopped, _) => Self::Stopped,
-            (_, Some(cause)) if error.is_refusal() => Self::Refused(cause),
-            (Self::Status(status), _) if refuses(status.code()) => Self::Refused(status.message().to_owned()),
+            (_, Some(cause)) if error.is_refusal() => Self::refused(cause),
+            (Self::Status(status), _) if status.code() == Code::AlreadyExists => {
+                Self::Refused(Refused::Twin, status.message().to_owned())
+            }
+            (Self::Status(status), _) if refuses(status.code()) => Self::refused(status.message().to_owned()),
             (Self::Status(_), Some(cause)) if transport => Self::Broken(cause),
             (ended, _) => ended,
         }
     }
 
-    /// Trying again at once cannot help.
-    pub(super) fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused(_))
+    pub(super) fn refused(text: String) -> Self {
+        Self::Refused(Refused::from_words(&text), text)
+    }
+
+    /// For what the hub does not take this agent, if that is how it ended.
+    pub(super) fn refusal(&self) -> Option<Refused> {
+        match self {
+            Self::Refused(refused, _) => Some(*refused),
+            _ => None,
+        }
     }
 
     /// The word used in metrics and logs.
@@ -66,7 +103,7 @@ impl Ended {
         match self {
             Self::Stopped => "stopped",
             Self::Unreachable(_) => "unreachable",
-            Self::Refused(_) => "refused",
+            Self::Refused(..) => "refused",
             Self::Closed => "closed",
             Self::Status(_) => "failed",
             Self::Broken(_) => "broken",
@@ -90,7 +127,7 @@ impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stopped => f.write_str("the agent stops"),
-            Self::Unreachable(text) | Self::Refused(text) | Self::Broken(text) | Self::Protocol(text) => {
+            Self::Unreachable(text) | Self::Refused(_, text) | Self::Broken(text) | Self::Protocol(text) => {
                 f.write_str(text)
             }
             Self::Closed => f.write_str("the hub ended the stream"),
@@ -108,7 +145,7 @@ impl fmt::Display for Ended {
 fn refuses(code: Code) -> bool {
     matches!(
         code,
-        Code::PermissionDenied | Code::Unauthenticated | Code::FailedPrecondition | Code::AlreadyExists
+        Code::PermissionDenied | Code::Unauthenticated | Code::FailedPrecondition
     )
 }
 
@@ -118,4 +155,39 @@ fn is_transport(status: &Status) -> bool {
         status.code(),
         Code::Unknown | Code::Unavailable | Code::Cancelled | Code::Internal
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusal_is_told_by_the_words_of_the_contract() {
+        for (text, expected) in [
+            (
+                "this agent's certificate has expired or is not valid yet by the hub's clock; renew it",
+                Refused::Expired,
+            ),
+            (
+                "certificate revoked: the hub takes this remote no longer",
+                Refused::NotKnown,
+            ),
+            ("unknown to this hub: the certificate is good, but", Refused::NotKnown),
+            (
+                "the hub does not trust the CA: it is signed by another CA; join again",
+                Refused::NotKnown,
+            ),
+            ("a newer agent holds this session", Refused::Other),
+        ] {
+            assert_eq!(Ended::refused(text.to_owned()).refusal(), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn twin_is_told_by_its_code() {
+        let twin = Ended::Status(Status::already_exists("another agent is there")).with_cause(&LinkError::default());
+        assert_eq!(twin.refusal(), Some(Refused::Twin));
+        let other = Ended::Status(Status::unavailable("stopping")).with_cause(&LinkError::default());
+        assert_eq!(other.refusal(), None);
+    }
 }

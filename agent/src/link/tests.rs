@@ -11,10 +11,16 @@ use remote_istio::wire::v1::sync_server::{Sync, SyncServer};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::conversation::Conversation;
 use super::*;
 use crate::test_ca::TestCa;
+
+/// Of the channel to the transport in a conversation without a network.
+const TRANSPORT_QUEUED: usize = 4;
 
 /// Fails a test that hangs; far more than anything here takes.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -23,6 +29,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 struct ScriptedHub {
     address: HubAddress,
     sessions: mpsc::Receiver<HubEnd>,
+    refused: mpsc::Receiver<()>,
     _tasks: JoinSet<()>,
     _folder: TempDir,
 }
@@ -58,7 +65,9 @@ impl ScriptedHub {
         let (tls, folder) = ca.source("hub", ca);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("bound").port();
-        let (ready, running) = accept_loop(listener, tls, CancellationToken::new(), Arc::new(|_| {}));
+        let (refused_tx, refused) = mpsc::channel(16);
+        let on_refused = Arc::new(move |_| refused_tx.try_send(()).expect("room"));
+        let (ready, running) = accept_loop(listener, tls, CancellationToken::new(), on_refused);
         let (sessions_tx, sessions) = mpsc::channel(16);
         let mut tasks = JoinSet::new();
         tasks.spawn(running);
@@ -69,6 +78,7 @@ impl ScriptedHub {
         Self {
             address: format!("localhost:{port}").parse().expect("an address"),
             sessions,
+            refused,
             _tasks: tasks,
             _folder: folder,
         }
@@ -103,24 +113,46 @@ impl HubEnd {
 struct RunningLink {
     events: mpsc::Receiver<LinkEvent>,
     readiness: Readiness,
+    side: SideEnds,
+    tls: Arc<TlsSource>,
     stop: CancellationToken,
     task: JoinSet<()>,
-    _folder: TempDir,
+    folder: TempDir,
+}
+
+/// The other ends of what the link says beside the driver.
+struct SideEnds {
+    guide: watch::Sender<Guide>,
+    trusts: mpsc::Receiver<Question<v1::Trust>>,
+    challenges: mpsc::Receiver<Question<v1::Challenge>>,
+    channel: watch::Receiver<Option<Channel>>,
+    refused: watch::Receiver<Option<Refused>>,
 }
 
 impl RunningLink {
     fn start(hub: &ScriptedHub, ca: &TestCa, trusted: &TestCa) -> Self {
-        let (link, events, readiness, folder) = link(hub.address.clone(), ca, trusted);
+        let (link, events, readiness, side, folder) = link(hub.address.clone(), ca, trusted);
+        let tls = Arc::clone(&link.tls);
         let stop = CancellationToken::new();
         let mut task = JoinSet::new();
         task.spawn(link.run(facts(), stop.clone()));
         Self {
             events,
             readiness,
+            side,
+            tls,
             stop,
             task,
-            _folder: folder,
+            folder,
         }
+    }
+
+    /// Another certificate of this CA is in use from here on.
+    fn renew(&self, ca: &TestCa, trusted: &TestCa) {
+        let before = self.tls.own().serial;
+        ca.write_files("remote/remote-1", trusted, self.folder.path());
+        self.tls.reload();
+        assert_ne!(self.tls.own().serial, before);
     }
 
     async fn event(&mut self) -> LinkEvent {
@@ -134,15 +166,70 @@ impl RunningLink {
         greeting.send(nothing_held()).expect("the link listens");
         frames
     }
+
+    /// Opened and welcomed.
+    async fn connected(&mut self, hub: &mut ScriptedHub) -> (mpsc::Sender<ToHub>, HubEnd) {
+        let frames = self.opened().await;
+        let mut end = hub.session().await;
+        end.welcome().await;
+        assert!(matches!(self.event().await, LinkEvent::Welcomed(_)));
+        assert!(matches!(end.next().await, Some(Own::Heartbeat(_))));
+        (frames, end)
+    }
+
+    /// Asked what to say on a second stream.
+    async fn prepare(&mut self) -> oneshot::Sender<Greeting> {
+        match self.event().await {
+            LinkEvent::Prepare { greeting } => greeting,
+            other => panic!("no preparation: {other:?}"),
+        }
+    }
+
+    async fn delta(&mut self) -> u64 {
+        match self.event().await {
+            LinkEvent::Delta(delta) => delta.nonce,
+            other => panic!("no delta: {other:?}"),
+        }
+    }
 }
 
-fn link(address: HubAddress, ca: &TestCa, trusted: &TestCa) -> (Link, mpsc::Receiver<LinkEvent>, Readiness, TempDir) {
+fn link(
+    address: HubAddress,
+    ca: &TestCa,
+    trusted: &TestCa,
+) -> (Link, mpsc::Receiver<LinkEvent>, Readiness, SideEnds, TempDir) {
     let (tls, folder) = ca.source("remote/remote-1", trusted);
-    let (metrics, _registry) = Metrics::new(Arc::clone(&tls));
+    let (metrics, _registry) = Metrics::new();
     let (events_tx, events) = mpsc::channel(16);
     let readiness = Readiness::default();
+    let hubs = super::Hubs {
+        first: vec![address],
+        last: vec![],
+    };
+    let (guide_tx, guide) = watch::channel(Guide {
+        hubs,
+        ..Guide::default()
+    });
+    let (trusts, trusts_asked) = mpsc::channel(4);
+    let (challenges, challenges_asked) = mpsc::channel(4);
+    let (channel, channel_seen) = watch::channel(None);
+    let (refused, refused_seen) = watch::channel(None);
+    let side = SideEnds {
+        guide: guide_tx,
+        trusts: trusts_asked,
+        challenges: challenges_asked,
+        channel: channel_seen,
+        refused: refused_seen,
+    };
     let link = Link {
-        hubs: vec![address],
+        guide,
+        way: Way::Direct,
+        side: Side {
+            trusts,
+            challenges,
+            channel,
+            refused,
+        },
         tls,
         remote: RemoteName::new("remote-1").expect("a label"),
         events: events_tx,
@@ -150,7 +237,7 @@ fn link(address: HubAddress, ca: &TestCa, trusted: &TestCa) -> (Link, mpsc::Rece
         metrics,
         welcomed: readiness.condition("hub"),
     };
-    (link, events, readiness, folder)
+    (link, events, readiness, side, folder)
 }
 
 fn facts() -> Facts {
@@ -198,7 +285,7 @@ async fn session_greets_relays_both_ways_and_says_goodbye() {
     let mut end = hub.session().await;
     assert!(!link.readiness.unmet().is_empty());
     let hello = end.welcome().await;
-    assert_eq!(hello, super::hello(&facts(), 1, &nothing_held()));
+    assert_eq!(hello, super::hello(&facts(), 1, &nothing_held(), None));
     assert!(matches!(link.event().await, LinkEvent::Welcomed(welcomed) if welcomed == welcome()));
     assert_eq!(link.readiness.unmet(), []);
 
@@ -264,7 +351,7 @@ async fn session_that_the_driver_gives_up_is_ended() {
 
 /// What one attempt comes to with a hub that never welcomes.
 async fn attempt(hub: &ScriptedHub, ca: &TestCa, trusted: &TestCa) -> Ended {
-    let (link, mut events, _readiness, _folder) = link(hub.address.clone(), ca, trusted);
+    let (link, mut events, _readiness, _side, _folder) = link(hub.address.clone(), ca, trusted);
     let stop = CancellationToken::new();
     let answering = async {
         while let Some(event) = events.recv().await {
@@ -274,9 +361,9 @@ async fn attempt(hub: &ScriptedHub, ca: &TestCa, trusted: &TestCa) -> Ended {
             }
         }
     };
-    let facts = facts();
+    let (facts, mut connection) = (facts(), 0);
     tokio::select! {
-        (ended, _) = within(link.attempt(&hub.address, &facts, 1, &stop)) => ended,
+        (ended, _) = within(link.attempt(&hub.address, &facts, &mut connection, &stop)) => ended,
         () = answering => panic!("the link holds the other end"),
     }
 }
@@ -285,25 +372,26 @@ async fn attempt(hub: &ScriptedHub, ca: &TestCa, trusted: &TestCa) -> Ended {
 async fn certificate_of_another_ca_is_a_refusal_with_its_reason() {
     let (ca, other) = (TestCa::new(), TestCa::new());
     let hub = ScriptedHub::start(&ca).await;
-    let ended = attempt(&hub, &other, &ca).await;
-    assert!(ended.is_refusal(), "{ended}");
-    assert!(ended.to_string().contains("does not trust the CA"), "{ended}");
+    let ended = Box::pin(attempt(&hub, &other, &ca)).await;
+    assert!(ended.refusal().is_some(), "{ended}");
+    assert_eq!(ended.refusal(), Some(Refused::NotKnown));
+    assert!(ended.to_string().contains("signed by another CA"), "{ended}");
 }
 
 #[tokio::test]
 async fn hub_of_another_ca_is_not_reached() {
     let (ca, other) = (TestCa::new(), TestCa::new());
     let hub = ScriptedHub::start(&ca).await;
-    let ended = attempt(&hub, &ca, &other).await;
+    let ended = Box::pin(attempt(&hub, &ca, &other)).await;
     assert!(matches!(ended, Ended::Unreachable(_)), "{ended:?}");
-    assert!(ended.to_string().contains("--trust-bundle"), "{ended}");
+    assert!(ended.to_string().contains("in the trust bundle"), "{ended}");
 }
 
 #[tokio::test]
 async fn hub_that_denies_permission_is_not_hammered() {
     let ca = TestCa::new();
     let mut hub = ScriptedHub::start(&ca).await;
-    let (link, mut events, _readiness, _folder) = link(hub.address.clone(), &ca, &ca);
+    let (link, mut events, _readiness, _side, _folder) = link(hub.address.clone(), &ca, &ca);
     let stop = CancellationToken::new();
     let refusing = async {
         let Some(LinkEvent::Opened { greeting, .. }) = events.recv().await else {
@@ -315,17 +403,19 @@ async fn hub_that_denies_permission_is_not_hammered() {
         end.outgoing.send(Err(refusal)).await.expect("the stream stands");
         events.recv().await
     };
-    let facts = facts();
+    let (facts, mut connection) = (facts(), 0);
     let address = hub_address(&link);
-    let both = async { tokio::join!(link.attempt(&address, &facts, 1, &stop), refusing) };
+    let both = async { tokio::join!(link.attempt(&address, &facts, &mut connection, &stop), refusing) };
     let ((ended, lived), _) = Box::pin(within(both)).await;
-    assert!(ended.is_refusal(), "{ended:?}");
+    assert!(ended.refusal().is_some(), "{ended:?}");
     assert_eq!(ended.to_string(), "a newer agent holds this session");
     assert_eq!(lived, None);
 }
 
+mod moving;
+
 fn hub_address(link: &Link) -> HubAddress {
-    link.hubs[0].clone()
+    link.guide.borrow().hubs.first[0].clone()
 }
 
 /// A conversation without a network, so that time can be moved by hand.
@@ -339,13 +429,14 @@ struct Bare {
     frames: Option<mpsc::Receiver<ToHub>>,
     _sent: mpsc::Receiver<v1::AgentFrame>,
     _driver: mpsc::Sender<ToHub>,
+    _side: SideEnds,
     _folder: TempDir,
 }
 
 fn bare() -> Bare {
     let ca = TestCa::new();
     let address: HubAddress = "localhost:1".parse().expect("an address");
-    let (link, events, _readiness, folder) = link(address, &ca, &ca);
+    let (link, events, _readiness, side, folder) = link(address, &ca, &ca);
     let (hub, incoming) = mpsc::channel(64);
     let (outgoing, sent) = mpsc::channel(TRANSPORT_QUEUED);
     let (driver, frames) = mpsc::channel(limits::FRAMES_QUEUED);
@@ -359,6 +450,7 @@ fn bare() -> Bare {
         frames: Some(frames),
         _sent: sent,
         _driver: driver,
+        _side: side,
         _folder: folder,
     }
 }
@@ -375,9 +467,13 @@ impl Bare {
 
     async fn run(&mut self) -> Ended {
         let address = hub_address(&self.link);
-        let (mut conversation, incoming) = self.conversation();
+        let (mut conversation, mut incoming) = self.conversation();
         conversation.open(v1::Hello::default());
-        conversation.run(incoming, &address, &CancellationToken::new()).await
+        let (stop, other) = (CancellationToken::new(), std::future::pending::<()>());
+        match conversation.run(&mut incoming, &address, &stop, other).await {
+            Turn::Ended(ended) => ended,
+            Turn::Other(()) => panic!("there is nothing else"),
+        }
     }
 
     async fn hub_says(&self, frame: Hubs) {

@@ -220,3 +220,24 @@ fn snapshot_makes_everything_in_its_lane_news_again() {
     session.applied(&state);
     assert_eq!(outputs(&mut session).len(), 1);
 }
+
+#[test]
+fn greeting_for_a_second_stream_leaves_the_first_one_alone() {
+    let mut session = opened();
+    session.delta(delta(1, &["a"], false)).unwrap();
+    let (lanes, _) = session.greeting(&BTreeMap::new());
+    assert_eq!(lanes[&Lane::Config], (None, 0), "it is still being kept");
+    session.kept(Lane::Config);
+    assert_eq!(acks(&outputs(&mut session)), [(1, hash(&["a"]), vec![])]);
+    session.delta(delta(2, &["b"], false)).unwrap();
+    session.kept(Lane::Config);
+    outputs(&mut session);
+    let state = [(key("a"), applied(ApplyState::Applied))].into();
+    session.reopen(&state);
+    session.delta(delta(1, &["c"], false)).unwrap();
+    session.applied(&state);
+    assert!(
+        matches!(outputs(&mut session).as_slice(), [Output::Keep { .. }]),
+        "a new stream, and nothing to report of what its hello stands for"
+    );
+}

@@ -1,5 +1,6 @@
 //! Clients of the central cluster's API server, and whether it is new enough.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -45,24 +46,30 @@ pub(super) struct Clients {
 
 impl Clients {
     pub(super) async fn new(config: &Config) -> anyhow::Result<Self> {
-        let base = match &config.kubeconfig {
-            Some(path) => {
-                let cannot = || format!("--kubeconfig {} cannot be used", path.display());
-                let read = Kubeconfig::read_from(path).with_context(cannot)?;
-                let options = KubeConfigOptions::default();
-                ClientConfig::from_custom_kubeconfig(read, &options)
-                    .await
-                    .with_context(cannot)?
-            }
-            None => ClientConfig::infer()
-                .await
-                .context("no API server is known: run in a pod, or give --kubeconfig")?,
-        };
+        let base = base(config.kubeconfig.as_deref()).await?;
         Ok(Self {
             watches: client(base.clone(), WATCH_READ_DEADLINE, false)?,
             calls: client(base, CALL_READ_DEADLINE, true)?,
         })
     }
+}
+
+/// A client for a command that does one thing and ends.
+pub(super) async fn client_for_calls(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
+    client(base(kubeconfig).await?, CALL_READ_DEADLINE, true)
+}
+
+async fn base(kubeconfig: Option<&Path>) -> anyhow::Result<ClientConfig> {
+    let Some(path) = kubeconfig else {
+        let inferred = ClientConfig::infer().await;
+        return inferred.context("no API server is known: run in a pod, or give --kubeconfig");
+    };
+    let cannot = || format!("--kubeconfig {} cannot be used", path.display());
+    let read = Kubeconfig::read_from(path).with_context(cannot)?;
+    let options = KubeConfigOptions::default();
+    ClientConfig::from_custom_kubeconfig(read, &options)
+        .await
+        .with_context(cannot)
 }
 
 fn client(mut config: ClientConfig, read: Duration, reset_reader_on_write: bool) -> anyhow::Result<Client> {

@@ -6,16 +6,22 @@ use std::sync::Arc;
 use kube::Client;
 use prometheus_client::registry::Registry;
 use remote_istio::process::{Admin, Condition, ProcessStats, Readiness, Tasks, admin_router};
-use remote_istio::tls::TlsSource;
+use remote_istio::tls::Admission;
+use remote_istio::transport::OnRefused;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 
 use super::central::{self, Clients};
+use super::trust::LinkTrust;
 use crate::args::Config;
+use crate::enrolment::{self, Enrolment, EnrolmentMetrics, KubeRecords, Renewal};
+use crate::events::Events;
+use crate::identities::{self, Identities};
 use crate::index::{self, Index};
 use crate::lease;
-use crate::link::{self, Link, Sessions};
+use crate::link::{self, Bindings, Link, Sessions};
 use crate::metrics::{Gauges, Metrics};
 use crate::state::State;
 use crate::status::{self, StatusMetrics};
@@ -24,7 +30,7 @@ use crate::watch::Watches;
 /// Everything that several tasks share.
 pub(super) struct Parts {
     config: Config,
-    tls: Arc<TlsSource>,
+    trust: LinkTrust,
     clients: Clients,
     state: Arc<State>,
     sessions: Arc<Sessions>,
@@ -33,14 +39,14 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    pub(super) fn new(config: Config, tls: Arc<TlsSource>, clients: Clients) -> Self {
+    pub(super) fn new(config: Config, trust: LinkTrust, clients: Clients) -> Self {
         let index = Index::new(index::Settings {
             namespace: config.namespace.clone(),
             service_namespaces: config.service_namespaces.clone(),
         });
         Self {
             config,
-            tls,
+            trust,
             clients,
             state: State::new(index),
             sessions: Sessions::new(),
@@ -49,19 +55,24 @@ impl Parts {
         }
     }
 
-    /// Starts all tasks.
-    pub(super) fn run(mut self, admin: Admin, listener: TcpListener) -> Tasks {
+    /// Starts all tasks. `enrolment`: where remotes join, if they can.
+    pub(super) fn run(mut self, admin: Admin, sync: TcpListener, enrolment: Option<TcpListener>) -> Tasks {
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry);
         let status_metrics = StatusMetrics::new(&mut registry);
         registry.register_collector(Box::new(ProcessStats));
 
-        let reloading = Arc::clone(&self.tls).reload_loop(self.stop());
-        self.tasks.spawn("certificates", reloading);
-        let listed = self.watch(&mut registry);
+        self.keep_certificate();
+        let events = self.publish_events(&mut registry);
+        let identities = self.judge_identities(&events, &mut registry);
+        let listed = [self.watch(&mut registry), identities.listed()];
         let leader = self.elect();
-        self.write_status(status_metrics, leader);
-        self.serve(listener, metrics, listed);
+        self.write_status(status_metrics, leader, &identities, &events);
+        let beside = match enrolment {
+            Some(listener) => self.enrol(listener, &metrics, &identities, events, &mut registry),
+            None => Routes::default(),
+        };
+        self.serve(sync, metrics, listed, identities, beside);
         let router = admin_router(self.readiness.clone(), Arc::new(registry));
         let serving = admin.serve(router, self.stop());
         self.tasks.spawn("admin", serving);
@@ -82,7 +93,8 @@ impl Parts {
         let watches = Watches::new(namespace.clone(), service_namespaces.clone(), Arc::clone(&self.state));
         let gauges = Gauges {
             sessions: Arc::clone(&self.sessions),
-            tls: Arc::clone(&self.tls),
+            tls: self.trust.tls(),
+            trust: self.trust.handed_out(),
             watches: watches.statistics(),
         };
         gauges.register(registry);
@@ -102,13 +114,105 @@ impl Parts {
         leader
     }
 
-    fn write_status(&mut self, metrics: StatusMetrics, leader: watch::Receiver<bool>) {
+    /// This hub's own certificate stays fresh, wherever it comes from.
+    fn keep_certificate(&mut self) {
+        let stop = self.stop();
+        match &self.trust {
+            LinkTrust::Files(tls) => self.tasks.spawn("certificates", Arc::clone(tls).reload_loop(stop)),
+            LinkTrust::Signed(authority) => {
+                let running = Arc::clone(authority).run(self.clients.watches.clone(), stop);
+                self.tasks.spawn("authority", running);
+            }
+        }
+    }
+
+    fn publish_events(&mut self, registry: &mut Registry) -> Arc<Events> {
+        let events = Events::new(&self.config.namespace, &self.config.replica, registry);
+        let publishing = Arc::clone(&events).run(self.clients.calls.clone(), self.stop());
+        self.tasks.spawn("events", publishing);
+        events
+    }
+
+    /// Whose certificates count: asked in every handshake from here on.
+    fn judge_identities(&mut self, events: &Arc<Events>, registry: &mut Registry) -> Arc<Identities> {
+        let settings = identities::Settings {
+            namespace: self.config.namespace.clone(),
+            unknown_allowed: matches!(self.trust, LinkTrust::Files(_)),
+        };
+        let identities = Identities::new(settings, Arc::clone(events), registry);
+        let (sessions, admission) = (Arc::clone(&self.sessions), Arc::downgrade(&identities));
+        identities.on_cut(Box::new(move |remote, _| {
+            if let Some(admission) = admission.upgrade() {
+                sessions.end_unless_admitted(remote, &*admission);
+            }
+        }));
+        self.trust
+            .tls()
+            .set_admission(Arc::clone(&identities) as Arc<dyn Admission>);
+        let (watches, calls) = (self.clients.watches.clone(), self.clients.calls.clone());
+        let running = Arc::clone(&identities).run(watches, calls, self.stop());
+        self.tasks.spawn("identities", running);
+        identities
+    }
+
+    /// Lets remotes join. Returns what is to be served beside sync.
+    fn enrol(
+        &mut self,
+        listener: TcpListener,
+        metrics: &Arc<Metrics>,
+        identities: &Arc<Identities>,
+        events: Arc<Events>,
+        registry: &mut Registry,
+    ) -> Routes {
+        let LinkTrust::Signed(authority) = &self.trust else {
+            return Routes::default();
+        };
+        let (authority, identities) = (Arc::clone(authority), Arc::clone(identities));
+        let counted = EnrolmentMetrics::new(registry);
+        let lifetime = self.config.certificate_lifetime;
+        let renewal = Renewal::new(
+            Arc::clone(&authority),
+            Arc::clone(&identities),
+            counted.clone(),
+            lifetime,
+        );
+        let (tls, listed) = (authority.tls(), identities.listed());
+        let enrolment = Enrolment::new(enrolment::Deps {
+            records: Arc::new(KubeRecords::new(self.clients.calls.clone(), &self.config.namespace)),
+            namespace: self.config.namespace.clone(),
+            authority,
+            identities,
+            events,
+            metrics: counted,
+        });
+        let following = Arc::clone(&enrolment).run(self.clients.watches.clone(), self.stop());
+        self.tasks.spawn("tokens", following);
+        let (metrics, stop) = (Arc::clone(metrics), self.stop());
+        let on_refused: OnRefused = Arc::new(move |refusal| metrics.handshake_refused(refusal));
+        self.tasks.spawn("enrolment", async move {
+            if until_listed([listed], &stop).await {
+                return enrolment.serve(listener, tls, on_refused, stop).await;
+            }
+            Ok(())
+        });
+        Routes::new(renewal.service())
+    }
+
+    fn write_status(
+        &mut self,
+        metrics: StatusMetrics,
+        leader: watch::Receiver<bool>,
+        identities: &Arc<Identities>,
+        events: &Arc<Events>,
+    ) {
         let deps = status::Deps {
             client: self.clients.calls.clone(),
             namespace: self.config.namespace.clone(),
             replica: self.config.replica.clone(),
             state: Arc::clone(&self.state),
             sessions: Arc::clone(&self.sessions),
+            records: Arc::clone(identities) as Arc<dyn link::Records>,
+            events: Arc::clone(events),
             leader,
             metrics,
         };
@@ -116,17 +220,37 @@ impl Parts {
         self.tasks.spawn("status", writing);
     }
 
-    fn serve(&mut self, listener: TcpListener, metrics: Arc<Metrics>, listed: watch::Receiver<bool>) {
+    fn serve(
+        &mut self,
+        listener: TcpListener,
+        metrics: Arc<Metrics>,
+        listed: [watch::Receiver<bool>; 2],
+        identities: Arc<Identities>,
+        beside: Routes,
+    ) {
         let settings = link::Settings {
             namespace: self.config.namespace.clone(),
             replica: self.config.replica.clone(),
             boot_id: boot_id(),
         };
+        let bindings = Bindings {
+            records: identities,
+            trust: self.trust.handed_out(),
+        };
         let (state, sessions) = (Arc::clone(&self.state), Arc::clone(&self.sessions));
-        let link = Link::new(settings, state, sessions, metrics, self.stop());
-        let (tls, condition) = (Arc::clone(&self.tls), self.readiness.condition("link"));
-        let serving = serve_when_listed(link, listener, tls, listed, condition, self.stop());
-        self.tasks.spawn("link", serving);
+        let link = Link::new(settings, state, sessions, bindings, metrics, self.stop());
+        let (tls, condition, stop) = (self.trust.tls(), self.readiness.condition("link"), self.stop());
+        condition.waits_for("the first lists of all watches");
+        self.tasks.spawn("link", async move {
+            // Agents that dial earlier wait in the kernel's queue: a plan made from half of the lists would take away
+            // what the other half holds.
+            if !until_listed(listed, &stop).await {
+                return Ok(());
+            }
+            condition.met();
+            tracing::info!("everything is listed, agents are served");
+            link.serve(listener, tls, beside).await
+        });
     }
 }
 
@@ -142,25 +266,16 @@ async fn watch_central(
     Ok(())
 }
 
-/// Agents that dial earlier wait in the kernel's queue: a plan made from half of the lists would take away what the
-/// other half holds.
-async fn serve_when_listed(
-    link: Arc<Link>,
-    listener: TcpListener,
-    tls: Arc<TlsSource>,
-    mut listed: watch::Receiver<bool>,
-    condition: Condition,
-    stop: CancellationToken,
-) -> Result<(), tonic::transport::Error> {
-    condition.waits_for("the first lists of all watches");
-    tokio::select! {
-        () = stop.cancelled() => return Ok(()),
-        // The sender goes only when the watches end, and the process with them.
-        _ = listed.wait_for(|listed| *listed) => {}
+/// Waits until everything has been listed once; false when the hub is asked to stop before.
+async fn until_listed<const N: usize>(listed: [watch::Receiver<bool>; N], stop: &CancellationToken) -> bool {
+    for mut each in listed {
+        tokio::select! {
+            () = stop.cancelled() => return false,
+            // The sender goes only when the watch ends, and the process with it.
+            _ = each.wait_for(|listed| *listed) => {}
+        }
     }
-    condition.met();
-    tracing::info!("everything is listed, agents are served");
-    link.serve(listener, tls).await
+    true
 }
 
 /// Names this process among all hubs that ever ran.

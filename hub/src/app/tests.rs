@@ -7,14 +7,14 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::*;
-use crate::test_certificates::{LinkCa, TRUST_DOMAIN};
+use crate::test_certificates::{self, TRUST_DOMAIN};
 
 /// Fails a test that hangs; far more than anything here takes.
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A configuration whose API server does not answer: nobody listens at its port.
 async fn config(identity: &str) -> (Config, TempDir) {
-    let (certificate_files, folder) = LinkCa::new().files(identity);
+    let (certificate_files, folder) = test_certificates::LinkCa::new().files(identity);
     let free = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let nobody = free.local_addr().expect("bound");
     drop(free);
@@ -24,7 +24,12 @@ async fn config(identity: &str) -> (Config, TempDir) {
         namespace: "istio-system".to_owned(),
         service_namespaces: ["istio-system".to_owned()].into(),
         trust_domain: TRUST_DOMAIN.to_owned(),
-        certificate_files,
+        link: LinkCa::Files(certificate_files),
+        enrolment_address: SocketAddr::from(([127, 0, 0, 1], 0)),
+        public_sync: vec!["127.0.0.1:8444".parse().expect("an address")],
+        public_enrolment: vec!["127.0.0.1:8443".parse().expect("an address")],
+        certificate_lifetime: Duration::from_hours(24),
+        recovery_period: Duration::from_hours(24),
         sync_address: SocketAddr::from(([127, 0, 0, 1], 0)),
         metrics_address: SocketAddr::from(([127, 0, 0, 1], 0)),
         replica: "hub-0".to_owned(),

@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
     namespaced,
     status = "RemoteIdentityStatus",
     derive = "PartialEq",
+    validation = Rule::new("size(self.metadata.name) <= 63 && !self.metadata.name.contains('.')")
+        .message("the name must be a remote's: a DNS label of at most 63 characters"),
     doc = "What the name of a remote is bound to, and whether its certificates count. Holds no secret.",
     printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.clusterUid"),
     printcolumn(name = "Joined", type_ = "date", json_path = ".spec.joinedAt"),

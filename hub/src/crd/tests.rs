@@ -1,15 +1,26 @@
 use super::*;
 
-/// Where the definition lies in the tree.
-const DEPLOYED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/crds/remoteistios.yaml");
+/// Where the definitions lie in the tree.
+const DEPLOYED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/crds");
 
 #[test]
-fn deployed_definition_is_current() {
-    let deployed = std::fs::read_to_string(DEPLOYED).expect("deploy/crds/remoteistios.yaml can be read");
-    assert!(
-        deployed == crd_yaml(),
-        "run: cargo run -p remote-istio-hub -- crd > deploy/crds/remoteistios.yaml"
-    );
+fn deployed_definitions_are_current() {
+    for (name, yaml) in crd_files() {
+        let deployed = std::fs::read_to_string(format!("{DEPLOYED}/{name}")).expect("a file of deploy/crds");
+        assert!(deployed == yaml, "deploy/crds/{name} is not current, run: make docs");
+    }
+}
+
+#[test]
+fn definitions_are_printed_as_one_stream_of_documents() {
+    let kinds: Vec<String> = crd_yaml()
+        .split("---\n")
+        .map(|document| {
+            let crd: serde_json::Value = serde_saphyr::from_str(document).expect("YAML");
+            crd["spec"]["names"]["kind"].as_str().expect("a kind").to_owned()
+        })
+        .collect();
+    assert_eq!(kinds, ["RemoteIstio", "RemoteIdentity", "JoinToken"]);
 }
 
 #[test]

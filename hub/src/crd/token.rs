@@ -15,20 +15,21 @@ use serde::{Deserialize, Serialize};
     namespaced,
     status = "JoinTokenStatus",
     derive = "PartialEq",
+    validation = Rule::new("self.spec == oldSelf.spec").message("a token cannot be changed: make another"),
     doc = "What the hub keeps of a single-use join token: its hash and what became of it.",
     printcolumn(name = "Remote", type_ = "string", json_path = ".spec.remote"),
     printcolumn(name = "State", type_ = "string", json_path = ".status.state"),
     printcolumn(name = "Approval", type_ = "string", json_path = ".spec.approval"),
-    printcolumn(name = "Expires", type_ = "date", json_path = ".spec.expiresAt"),
+    printcolumn(name = "Expires", type_ = "string", json_path = ".spec.expiresAt"),
     printcolumn(name = "From", type_ = "string", json_path = ".status.claim.address")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct JoinTokenSpec {
     /// The only remote that may join by it.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub remote: String,
     /// SHA-256 of the secret half, hex.
-    #[schemars(length(min = 64, max = 64))]
+    #[schemars(length(min = 64, max = 64), regex(pattern = "^[0-9a-f]{64}$"))]
     pub secret_hash: String,
     /// From then on it is worth nothing.
     pub expires_at: Time,
@@ -97,9 +98,12 @@ pub enum TokenState {
 #[serde(rename_all = "camelCase")]
 pub struct TokenClaim {
     /// Pin of the key that asked.
+    #[schemars(length(max = 128))]
     pub key: String,
     /// UID of the cluster it is in.
+    #[schemars(length(max = 253))]
     pub cluster_uid: String,
     /// Where it dials from.
+    #[schemars(length(max = 253))]
     pub address: String,
 }

@@ -5,8 +5,10 @@ use std::time::Duration;
 use remote_istio::convert::FrameError;
 use remote_istio::limits;
 use remote_istio::liveness::Dead;
+use remote_istio::tls::NotAdmitted;
 use tonic::{Code, Status};
 
+use super::standing::Ending;
 use crate::registry::Refused;
 use crate::session::SessionError;
 
@@ -46,6 +48,12 @@ pub(super) enum End {
     /// A newer session of this remote took its place.
     #[error("a newer session of this remote took its place")]
     Superseded,
+    /// Its certificate does not count any more.
+    #[error("{0}; get a token with `remote-istio-hub token create NAME` on central and join again")]
+    NotAdmitted(NotAdmitted),
+    /// Its certificate has come to its end.
+    #[error("the certificate of this agent ends: connect with the next one, or recover")]
+    CertificateEnds,
     /// The agent no longer works.
     #[error("the agent is {}", .0.as_str())]
     Dead(Dead),
@@ -55,6 +63,18 @@ pub(super) enum End {
     /// This hub goes.
     #[error("this hub replica is stopping")]
     Drained,
+}
+
+/// The label of sessions that were revoked.
+pub(crate) const REVOKED: &str = "revoked";
+
+impl From<Ending> for End {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::Superseded => Self::Superseded,
+            Ending::NotAdmitted(why) => Self::NotAdmitted(why),
+        }
+    }
 }
 
 impl End {
@@ -73,6 +93,11 @@ impl End {
             Self::Refused(Refused::OlderConnection) => "older_connection",
             Self::Refused(Refused::OlderAgent { .. }) => "older_agent",
             Self::Refused(Refused::Twin { .. }) => "twin",
+            Self::Refused(Refused::OtherCluster { .. }) => "other_cluster",
+            Self::Refused(Refused::Contended) => "contended",
+            Self::NotAdmitted(NotAdmitted::Revoked) => REVOKED,
+            Self::NotAdmitted(NotAdmitted::Unknown) => "unknown_identity",
+            Self::CertificateEnds => "certificate_ends",
             Self::Superseded => "superseded",
             Self::Dead(Dead::Silent) => "silent",
             Self::Dead(Dead::NotReading) => "not_reading",
@@ -101,15 +126,20 @@ impl End {
                 Code::InvalidArgument
             }
             Self::HelloMissing(_) | Self::Dead(_) | Self::Stuck => Code::DeadlineExceeded,
-            Self::Refused(_) => Code::FailedPrecondition,
+            Self::Refused(Refused::Twin { .. } | Refused::OtherCluster { .. }) => Code::AlreadyExists,
+            Self::Refused(Refused::Contended) | Self::CertificateEnds | Self::Drained => Code::Unavailable,
+            Self::Refused(Refused::OlderConnection | Refused::OlderAgent { .. }) => Code::FailedPrecondition,
             Self::Superseded => Code::Aborted,
-            Self::Drained => Code::Unavailable,
+            Self::NotAdmitted(_) => Code::PermissionDenied,
         };
         Some(Status::new(code, self.to_string()))
     }
 
     /// Whether the connection below is of no more use and must not wait for the agent to close it.
     pub(super) fn cuts(&self) -> bool {
-        matches!(self, Self::Dead(_) | Self::Stuck | Self::Superseded)
+        matches!(
+            self,
+            Self::Dead(_) | Self::Stuck | Self::Superseded | Self::NotAdmitted(_)
+        )
     }
 }

@@ -7,10 +7,13 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 use remote_istio::identity::RemoteName;
 use remote_istio::model::Lane;
-use tokio_util::sync::CancellationToken;
+use remote_istio::tls::{Admission, Peer};
+use remote_istio::wire::v1;
 
-use crate::registry::{Claimant, Refused, Registry, SessionId};
-use crate::report::SessionReport;
+use super::standing::{Asked, Ending, Signalled, Signals, Standing, signals};
+use crate::clock;
+use crate::registry::{Answer, Claimant, Conflict, Conflicts, Outcome, Refused, Registry, SessionId};
+use crate::report::{CertificateReport, SessionReport};
 
 /// Wakes whoever must look at a remote again. Must not block and must not call back into the sessions.
 pub type Hook = Box<dyn Fn(&RemoteName) + Send + Sync>;
@@ -18,23 +21,43 @@ pub type Hook = Box<dyn Fn(&RemoteName) + Send + Sync>;
 /// The sessions that this replica holds.
 #[derive(Default)]
 pub struct Sessions {
-    inner: Mutex<Inner>,
+    pub(super) inner: Mutex<Inner>,
     hooks: RwLock<Vec<Hook>>,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
-    registry: Registry,
-    live: BTreeMap<RemoteName, Live>,
+pub(super) struct Inner {
+    pub(super) registry: Registry,
+    pub(super) live: BTreeMap<RemoteName, Live>,
     /// Names come from certificates of our CA, which bounds how many there can be.
-    disconnected_at: BTreeMap<RemoteName, i64>,
+    pub(super) last_seen: BTreeMap<RemoteName, LastSeen>,
+    conflicts: Conflicts,
 }
 
 #[derive(Debug)]
-struct Live {
-    id: SessionId,
-    end: CancellationToken,
-    report: Option<Arc<SessionReport>>,
+pub(super) struct Live {
+    pub(super) id: SessionId,
+    peer: Arc<Peer>,
+    pub(super) signals: Signals,
+    pub(super) report: Option<Arc<SessionReport>>,
+}
+
+/// A remote without a session that had one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LastSeen {
+    /// When it ended, seconds since 1970.
+    pub(super) at: i64,
+    /// Its certificate, if the session came so far.
+    pub(super) certificate: Option<CertificateReport>,
+}
+
+/// What comes of the wish to open a session.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// It stands.
+    Standing(Standing, Signalled),
+    /// The holder is asked first.
+    Asked(Asked),
 }
 
 /// All sessions in figures, for metrics.
@@ -50,6 +73,8 @@ pub struct Summary {
     pub backlog: u64,
     /// Largest clock skew of an agent, milliseconds, without its sign.
     pub clock_skew_milliseconds: u64,
+    /// How many agents keep the trust of an epoch; those of no known epoch are not in it.
+    pub trust_epochs: BTreeMap<u64, usize>,
 }
 
 impl fmt::Debug for Sessions {
@@ -77,7 +102,38 @@ impl Sessions {
     /// in the life of this process.
     #[must_use]
     pub fn disconnected_at(&self, remote: &RemoteName) -> Option<i64> {
-        self.inner.lock().disconnected_at.get(remote).copied()
+        self.inner.lock().last_seen.get(remote).map(|seen| seen.at)
+    }
+
+    /// The certificate of the live session of a remote, or of its last one here.
+    #[must_use]
+    pub fn certificate(&self, remote: &RemoteName) -> Option<CertificateReport> {
+        let inner = self.inner.lock();
+        match inner.live.get(remote) {
+            Some(live) => live.report.as_ref().map(|report| report.certificate),
+            None => inner.last_seen.get(remote)?.certificate,
+        }
+    }
+
+    /// Two agents that both wanted to be this remote lately.
+    #[must_use]
+    pub fn conflict(&self, remote: &RemoteName) -> Option<Conflict> {
+        self.inner.lock().conflicts.current(remote, clock::now()).cloned()
+    }
+
+    /// Ends the session of a remote whose certificate `admission` takes no longer; the agent is told. Returns whether
+    /// there was one.
+    pub fn end_unless_admitted(&self, remote: &RemoteName, admission: &dyn Admission) -> bool {
+        let standing = |inner: &Inner| inner.live.get(remote).map(|live| (live.id, Arc::clone(&live.peer)));
+        // No lock is held while foreign code runs.
+        let found = standing(&self.inner.lock());
+        let Some((id, peer)) = found else { return false };
+        let Err(why) = admission.admit(&peer.facts()) else {
+            return false;
+        };
+        let inner = self.inner.lock();
+        let live = inner.live.get(remote).filter(|live| live.id == id);
+        live.is_some_and(|live| live.signals.end(Ending::NotAdmitted(why)))
     }
 
     /// Calls `hook` for each remote whose report changes, or whose session opens or ends, from now on.
@@ -110,6 +166,9 @@ impl Sessions {
             summary.backlog += u64::from(report.backlog);
             let skew = report.clock_skew_milliseconds.unsigned_abs();
             summary.clock_skew_milliseconds = summary.clock_skew_milliseconds.max(skew);
+            if let Some(epoch) = report.trust_epoch {
+                *summary.trust_epochs.entry(epoch).or_default() += 1;
+            }
             for (lane, lane_report) in &report.lanes {
                 *summary.pending.entry(*lane).or_default() += lane_report.pending;
             }
@@ -117,72 +176,60 @@ impl Sessions {
         summary
     }
 
-    /// Opens a session, and ends the one it replaces.
-    pub(super) fn open(self: &Arc<Self>, remote: &RemoteName, claimant: Claimant) -> Result<Standing, Refused> {
+    /// Opens a session and ends the one it replaces, or has the holder asked. `bound`: UID of the cluster that the name is
+    /// bound to. `answer`: of the holder that was asked for this claimant.
+    pub(super) fn open(
+        self: &Arc<Self>,
+        remote: &RemoteName,
+        claimant: &Claimant,
+        peer: &Arc<Peer>,
+        bound: Option<&str>,
+        answer: Option<(SessionId, Answer)>,
+    ) -> Result<Place, Refused> {
         let mut inner = self.inner.lock();
-        let opened = inner.registry.open(remote, claimant)?;
-        let superseded = CancellationToken::new();
+        let opened = match inner.registry.open(remote, claimant.clone(), bound, answer) {
+            Ok(Outcome::Opened(opened)) => opened,
+            Ok(Outcome::Ask(ask)) => {
+                let challenge = v1::Challenge {
+                    nonce: ask.nonce,
+                    session_epoch: claimant.epoch.start,
+                    cluster_uid: claimant.cluster_uid.clone(),
+                    address: claimant.address.clone(),
+                };
+                let live = inner.live.get(remote).ok_or(Refused::Contended)?;
+                let challenge = ask.is_new.then_some(challenge);
+                return Ok(Place::Asked(live.signals.ask(ask.holder, ask.nonce, challenge)));
+            }
+            Err(refused) => {
+                let parties = refused.parties();
+                let is_new = parties.is_some_and(|parties| inner.conflicts.note(remote, parties, clock::now()));
+                drop(inner);
+                if is_new {
+                    self.notify(remote);
+                }
+                return Err(refused);
+            }
+        };
+        let (signals, signalled) = signals();
         let live = Live {
             id: opened.id,
-            end: superseded.clone(),
+            peer: Arc::clone(peer),
+            signals,
             report: None,
         };
-        inner.disconnected_at.remove(remote);
+        inner.last_seen.remove(remote);
         if let Some(replaced) = inner.live.insert(remote.clone(), live) {
-            replaced.end.cancel();
+            replaced.signals.end(Ending::Superseded);
         }
-        Ok(Standing {
+        let standing = Standing {
             sessions: Arc::clone(self),
             remote: remote.clone(),
             id: opened.id,
-            superseded,
-        })
+        };
+        Ok(Place::Standing(standing, signalled))
     }
 
-    fn notify(&self, remote: &RemoteName) {
+    pub(super) fn notify(&self, remote: &RemoteName) {
         self.hooks.read().iter().for_each(|hook| hook(remote));
-    }
-}
-
-/// One session's place among the others. It is given up when this is dropped, however that comes about.
-#[derive(Debug)]
-pub(super) struct Standing {
-    sessions: Arc<Sessions>,
-    remote: RemoteName,
-    id: SessionId,
-    /// Becomes cancelled when a newer session of the same remote has taken the place.
-    pub(super) superseded: CancellationToken,
-}
-
-impl Standing {
-    /// Shows what the session knows, if that has changed and the session still stands.
-    pub(super) fn publish(&self, report: SessionReport) {
-        {
-            let mut inner = self.sessions.inner.lock();
-            let Some(live) = inner.live.get_mut(&self.remote).filter(|live| live.id == self.id) else {
-                return;
-            };
-            if live.report.as_deref() == Some(&report) {
-                return;
-            }
-            live.report = Some(Arc::new(report));
-        }
-        self.sessions.notify(&self.remote);
-    }
-}
-
-impl Drop for Standing {
-    fn drop(&mut self) {
-        {
-            let mut inner = self.sessions.inner.lock();
-            if !inner.registry.close(&self.remote, self.id) {
-                return;
-            }
-            inner.live.remove(&self.remote);
-            inner
-                .disconnected_at
-                .insert(self.remote.clone(), crate::clock::unix_seconds());
-        }
-        self.sessions.notify(&self.remote);
     }
 }

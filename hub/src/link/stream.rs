@@ -10,20 +10,20 @@ use remote_istio::identity::RemoteName;
 use remote_istio::limits;
 use remote_istio::tls::Peer;
 use remote_istio::wire::v1;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::Settings;
 use super::end::End;
-use super::sessions::{Sessions, Standing};
+use super::opening::Opened;
+use super::records::Bindings;
+use super::sessions::Sessions;
+use super::standing::Signal;
 use crate::clock;
-use crate::index::Desired;
 use crate::metrics::{Direction, Metrics};
-use crate::registry::Claimant;
-use crate::report::SessionEpoch;
-use crate::session::{Opening, Session};
+use crate::session::{Draining, Session};
 use crate::state::State;
 
 /// A connection that must end is cut so long after the stream's last word.
@@ -50,6 +50,8 @@ pub(super) struct Bounds {
     pub(super) send: Duration,
     /// To leave after a drain.
     pub(super) leave: Duration,
+    /// To say whether it yields.
+    pub(super) yields: Duration,
     /// Frames between the session and its connection.
     pub(super) frames_queued: usize,
 }
@@ -60,6 +62,7 @@ impl Default for Bounds {
             hello: limits::HELLO_DEADLINE,
             send: limits::SEND_DEADLINE,
             leave: Duration::from_secs(3),
+            yields: limits::YIELD_DEADLINE,
             frames_queued: limits::FRAMES_QUEUED,
         }
     }
@@ -72,6 +75,7 @@ pub(super) struct Shared {
     pub(super) bounds: Bounds,
     pub(super) state: Arc<State>,
     pub(super) sessions: Arc<Sessions>,
+    pub(super) bindings: Bindings,
     pub(super) metrics: Arc<Metrics>,
     pub(super) stop: CancellationToken,
 }
@@ -92,7 +96,7 @@ where
     /// Runs the stream to its end. Whatever ends it has a name, a counter and a line in the log.
     pub(super) async fn run(mut self) {
         let end = match self.open().await {
-            Ok((session, standing, desired)) => self.live(session, standing, desired).await,
+            Ok(opened) => self.live(opened).await,
             Err(end) => {
                 let (remote, address) = (&self.remote, &self.peer.address);
                 tracing::warn!(%remote, %address, reason = %end, "session refused");
@@ -116,75 +120,25 @@ where
         }
     }
 
-    async fn open(&mut self) -> Result<(Session, Standing, watch::Receiver<Option<Arc<Desired>>>), End> {
-        let first = timeout(self.shared.bounds.hello, self.incoming.next())
-            .await
-            .map_err(|_| End::HelloMissing(self.shared.bounds.hello))?;
-        let frame = first.ok_or(End::AgentClosed)?.map_err(|status| End::of_read(&status))?;
-        self.count(Direction::Received, received_lane(&frame), frame.encoded_len());
-        let Some(v1::agent_frame::Frame::Hello(hello)) = frame.frame else {
-            return Err(End::HelloExpected);
-        };
-        let hello = convert::read_hello(hello).map_err(End::HelloRefused)?;
-        let claimant = Claimant {
-            boot_id: hello.boot_id.clone(),
-            epoch: SessionEpoch {
-                start: hello.session_epoch,
-                connection: hello.connection,
-            },
-            cluster_uid: hello.cluster_uid.clone(),
-            address: self.peer.address.clone(),
-        };
-        let Shared {
-            settings,
-            state,
-            sessions,
-            ..
-        } = &self.shared;
-        let standing = sessions.open(&self.remote, claimant).map_err(End::Refused)?;
-        let mut followed = state.subscribe(&self.remote);
-        let desired = followed.borrow_and_update().clone();
-        let opening = Opening {
-            now: clock::now(),
-            unix_seconds: clock::unix_seconds(),
-            remote: self.remote.clone(),
-            namespace: settings.namespace.clone(),
-            address: self.peer.address.clone(),
-            replica: settings.replica.clone(),
-            boot_id: settings.boot_id.clone(),
-            heartbeat: limits::HEARTBEAT_INTERVAL,
-        };
-        let claimed = desired.is_some();
-        let (remote, address, release) = (&self.remote, &self.peer.address, &hello.release);
-        tracing::info!(%remote, %address, %release, claimed, "session opened");
-        let claims_known = *state.remotes_known().borrow();
-        Ok((Session::new(hello, opening, desired, claims_known), standing, followed))
-    }
-
-    async fn live(
-        &mut self,
-        mut session: Session,
-        standing: Standing,
-        mut followed: watch::Receiver<Option<Arc<Desired>>>,
-    ) -> End {
+    async fn live(&mut self, mut opened: Opened) -> End {
         self.shared.metrics.session_opened();
-        let end = self.drive(&mut session, &standing, &mut followed).await;
-        self.publish(&mut session, &standing);
+        let end = self.drive(&mut opened).await;
+        self.publish(&mut opened);
         let (remote, address) = (&self.remote, &self.peer.address);
         tracing::info!(%remote, %address, reason = %end, "session ended");
         end
     }
 
-    async fn drive(
-        &mut self,
-        session: &mut Session,
-        standing: &Standing,
-        followed: &mut watch::Receiver<Option<Arc<Desired>>>,
-    ) -> End {
+    async fn drive(&mut self, opened: &mut Opened) -> End {
         let mut next: Option<(v1::HubFrame, Instant)> = None;
         let mut leave_by: Option<Instant> = None;
         loop {
-            self.publish(session, standing);
+            self.publish(opened);
+            let session = &mut opened.session;
+            if leave_by.is_none() && session.draining() == Some(Draining::CertificateEnds) {
+                tracing::debug!(remote = %self.remote, "certificate ends, the agent is asked to leave");
+                leave_by = Some(Instant::now() + self.shared.bounds.leave);
+            }
             if next.is_none() {
                 let send_by = Instant::now() + self.shared.bounds.send;
                 next = session.next_frame(clock::now()).map(|frame| (frame, send_by));
@@ -203,14 +157,17 @@ where
                 }
                 received = self.incoming.next() => {
                     if let Err(end) = self.receive(session, received) {
-                        return if leave_by.is_some() && end == End::AgentClosed { End::Drained } else { end };
+                        return if leave_by.is_some() && end == End::AgentClosed { drained(session) } else { end };
+                    }
+                    if let Some(yielded) = session.take_yielded() {
+                        opened.standing.answered(yielded);
                     }
                 }
-                changed = followed.changed() => {
+                changed = opened.followed.changed() => {
                     if changed.is_err() {
                         return End::Drained;
                     }
-                    let desired = followed.borrow_and_update().clone();
+                    let desired = opened.followed.borrow_and_update().clone();
                     self.note_claim(session, desired.is_some());
                     session.desired(desired);
                 }
@@ -219,7 +176,14 @@ where
                         return end;
                     }
                 }
-                () = standing.superseded.cancelled() => return End::Superseded,
+                trust = self.shared.bindings.next_trust() => {
+                    tracing::debug!(remote = %self.remote, epoch = trust.epoch, "trust changed");
+                    session.trust(trust);
+                }
+                signal = opened.signalled.next() => match signal {
+                    Signal::End(ending) => return ending.into(),
+                    Signal::Ask(challenge) => session.challenge(challenge),
+                },
                 () = self.shared.stop.cancelled(), if leave_by.is_none() => {
                     leave_by = Some(Instant::now() + self.shared.bounds.leave);
                     let spread = reconnect_spread(self.shared.sessions.len());
@@ -260,13 +224,27 @@ where
         frame
     }
 
-    fn count(&self, direction: Direction, lane: &'static str, bytes: usize) {
+    pub(super) fn count(&self, direction: Direction, lane: &'static str, bytes: usize) {
         self.shared.metrics.frame(direction, lane, bytes);
     }
 
-    fn publish(&self, session: &mut Session, standing: &Standing) {
-        self.shared.metrics.take(session.take_samples());
-        standing.publish(session.report());
+    fn publish(&self, opened: &mut Opened) {
+        self.shared.metrics.take(opened.session.take_samples());
+        let report = opened.session.report();
+        if report.trust_epoch != opened.trust_epoch {
+            opened.trust_epoch = report.trust_epoch;
+            if let Some(epoch) = report.trust_epoch {
+                self.shared.bindings.records.trust_kept(&self.remote, epoch);
+            }
+        }
+        if report.trust_failure != opened.trust_failure {
+            opened.trust_failure.clone_from(&report.trust_failure);
+            if !report.trust_failure.is_empty() {
+                let (remote, failure) = (&self.remote, &report.trust_failure);
+                tracing::warn!(%remote, %failure, "agent cannot keep the trust it was sent");
+            }
+        }
+        opened.standing.publish(report);
     }
 }
 
@@ -277,10 +255,18 @@ fn overdue(session: &mut Session, next: Option<&(v1::HubFrame, Instant)>, leave_
         return Some(End::Stuck);
     }
     if leave_by.is_some_and(|leave_by| leave_by <= now) {
-        return Some(End::Drained);
+        return Some(drained(session));
     }
     let dead = session.tick(clock::now(), clock::unix_milliseconds(), rand::random());
     dead.map(End::Dead)
+}
+
+/// What the end of a drained session is called.
+fn drained(session: &Session) -> End {
+    match session.draining() {
+        Some(Draining::CertificateEnds) => End::CertificateEnds,
+        Some(Draining::Asked) | None => End::Drained,
+    }
 }
 
 fn reconnect_spread(sessions: usize) -> Duration {
@@ -292,7 +278,7 @@ fn reconnect_spread(sessions: usize) -> Duration {
 /// The label of frames that belong to no lane.
 const CONTROL: &str = "control";
 
-fn received_lane(frame: &v1::AgentFrame) -> &'static str {
+pub(super) fn received_lane(frame: &v1::AgentFrame) -> &'static str {
     match &frame.frame {
         Some(v1::agent_frame::Frame::Ack(ack)) => lane_label(ack.lane),
         Some(v1::agent_frame::Frame::Delta(delta)) => lane_label(delta.lane),

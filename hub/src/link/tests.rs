@@ -1,3 +1,4 @@
+mod identity;
 mod pair;
 mod raw;
 
@@ -240,23 +241,6 @@ async fn reconnect_takes_the_place_of_the_session_before() {
     assert_eq!(report.epoch.start, 1);
     assert_eq!(hub.sessions.len(), 1);
     assert_eq!(hub.sessions.disconnected_at(&remote_1()), None);
-}
-
-#[tokio::test]
-async fn twin_and_older_agent_are_refused_and_the_first_stays() {
-    let hub = Hub::start();
-    let mut first = hub.join("remote-1", hello(2, "a", 1)).await;
-    first.welcome().await;
-    for (start, reason) in [(2, "twin"), (1, "older_agent")] {
-        let mut second = hub.join("remote-1", hello(start, "b", 5)).await;
-        assert_eq!(second.end().await.expect_err(reason).code(), Code::FailedPrecondition);
-        hub.metric(&format!(
-            r#"remote_istio_hub_sessions_ended_total{{reason="{reason}"}} 1"#
-        ))
-        .await;
-    }
-    hub.enable("remote-1", &["10.0.0.1"]);
-    assert!(matches!(first.next().await, Ok(Some(Frame::Claim(claim))) if claim.claimed));
 }
 
 #[tokio::test]

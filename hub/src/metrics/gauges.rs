@@ -9,8 +9,10 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
+use remote_istio::enrolment::Trust;
 use remote_istio::model::Lane;
 use remote_istio::tls::TlsSource;
+use tokio::sync::watch;
 
 use super::PREFIX;
 use crate::clock;
@@ -24,6 +26,8 @@ pub struct Gauges {
     pub sessions: Arc<Sessions>,
     /// The hub's certificates.
     pub tls: Arc<TlsSource>,
+    /// Whom agents should trust; nothing where certificates come from elsewhere.
+    pub trust: Option<watch::Receiver<Arc<Trust>>>,
     /// What the watches have seen.
     pub watches: Arc<Statistics>,
 }
@@ -67,6 +71,15 @@ impl Collector for Gauges {
             "End of the hub's certificate, seconds since 1970",
             expiry.as_secs_f64(),
         )?;
+        if let Some(trust) = &self.trust {
+            let epoch = trust.borrow().epoch;
+            gauge(
+                "trust_epoch",
+                "Epoch of the roots that agents should trust",
+                epoch_value(epoch),
+            )?;
+        }
+        trust_epochs(&summary, &mut encoder)?;
         pending(&summary, &mut encoder)?;
         watches(&self.watches, &mut encoder)?;
         let reloads = self.tls.status().borrow().clone();
@@ -91,6 +104,17 @@ fn pending(summary: &Summary, encoder: &mut DescriptorEncoder) -> Result<(), fmt
         let pending = summary.pending.get(&lane).copied().unwrap_or(0);
         let metric = ConstGauge::new(count(pending));
         metric.encode(family.encode_family(&[("lane", lane.as_str())])?)?;
+    }
+    Ok(())
+}
+
+fn trust_epochs(summary: &Summary, encoder: &mut DescriptorEncoder) -> Result<(), fmt::Error> {
+    let help = "Sessions by the epoch of the trust that the agent keeps; those given files keep none";
+    let kind = ConstGauge::new(0_u64).metric_type();
+    let mut family = encoder.encode_descriptor("sessions_by_trust_epoch", help, None, kind)?;
+    for (epoch, sessions) in &summary.trust_epochs {
+        let metric = ConstGauge::new(count(*sessions));
+        metric.encode(family.encode_family(&[("epoch", epoch.to_string())])?)?;
     }
     Ok(())
 }
@@ -132,6 +156,10 @@ fn watches(watches: &Statistics, encoder: &mut DescriptorEncoder) -> Result<(), 
         ConstGauge::new(age.as_secs_f64()).encode(family.encode_family(&labels)?)?;
     }
     Ok(())
+}
+
+fn epoch_value(epoch: u64) -> f64 {
+    count(usize::try_from(epoch).unwrap_or(usize::MAX))
 }
 
 /// A count as a gauge's value; exact up to 2^32, far above any here.

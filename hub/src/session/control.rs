@@ -7,6 +7,8 @@ use remote_istio::wire::v1::hub_frame::Frame;
 #[derive(Debug, Default)]
 pub(super) struct Control {
     pub(super) welcome: Option<v1::Welcome>,
+    pub(super) challenge: Option<v1::Challenge>,
+    pub(super) trust: Option<v1::Trust>,
     pub(super) claim: Option<v1::Claim>,
     pub(super) heartbeat: Option<v1::Heartbeat>,
     pub(super) drain: Option<v1::Drain>,
@@ -18,6 +20,8 @@ impl Control {
         let welcome = self.welcome.take().map(Frame::Welcome);
         welcome
             .or_else(|| self.drain.take().map(Frame::Drain))
+            .or_else(|| self.challenge.take().map(Frame::Challenge))
+            .or_else(|| self.trust.take().map(Frame::Trust))
             .or_else(|| self.claim.take().map(Frame::Claim))
             .or_else(|| self.heartbeat.take().map(Frame::Heartbeat))
     }

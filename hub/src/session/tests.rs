@@ -1,3 +1,4 @@
+mod identity;
 mod script;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -5,13 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use remote_istio::convert::FrameError;
 use remote_istio::lane::{Nack, NackReason};
 use remote_istio::liveness::Dead;
 use remote_istio::model::{Applied, ApplyState, Key, Lane, LaneHash};
 use remote_istio::wire::v1;
 use remote_istio::wire::v1::hub_frame::Frame;
 
-use self::script::{Agent, MILLISECOND, SECOND, Start, World, delta, deltas, frames, hello, status, welcome};
+use self::script::{
+    Agent, MILLISECOND, OPENED_AT, SECOND, Start, World, delta, deltas, frames, hello, status, welcome,
+};
 use super::*;
 
 #[test]
@@ -455,7 +459,7 @@ fn report_names_the_agent_and_what_the_lanes_speak_of() {
             start: 3,
             connection: 1,
         },
-        connected_at: 1_700_000_000,
+        connected_at: OPENED_AT,
         address: "10.0.0.1:1".to_owned(),
         agent_release: sent.release,
         kubernetes_version: sent.kubernetes_version,
@@ -478,6 +482,12 @@ fn report_names_the_agent_and_what_the_lanes_speak_of() {
         refused: vec![],
         backlog: 0,
         clock_skew_milliseconds: 0,
+        certificate: CertificateReport {
+            not_before: OPENED_AT - 900,
+            not_after: OPENED_AT + 86_400,
+        },
+        trust_epoch: None,
+        trust_failure: String::new(),
     };
     assert_eq!(report, expected);
 }

@@ -3,36 +3,33 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::conditions::{
-    ACCEPTED, APPLIED, CONNECTED, FIELDS_IMPLEMENTED, READY, Verdict, accepted, applied, connected, fields_implemented,
-    ready, stored, time,
+    ACCEPTED, APPLIED, CERTIFICATE_VALID, CONNECTED, FIELDS_IMPLEMENTED, IDENTITY_CONFLICT, READY, Verdict, accepted,
+    applied, connected, fields_implemented, ready, stored, time,
 };
 use super::facts::Facts;
 use super::findings::problems;
-use crate::crd::{RemoteIstio, RemoteIstioStatus, ServiceStatus, SessionStatus, State};
-use crate::index::Desired;
-use crate::report::{SessionEpoch, SessionReport};
+use super::identity::{certificate_valid, identity_conflict};
+use crate::crd::{RemoteIstioStatus, ServiceStatus, SessionStatus, State};
+use crate::report::SessionEpoch;
 
-/// The status that says what is known now. What is not known any more stays as it was stored in `remote`.
+/// The status that says what is known now. What is not known any more stays as it was stored before.
 ///
-/// `disconnected_at` and `now_unix`: seconds since 1970. `replica`: this hub's name, noted with its sessions.
+/// `now_unix`: seconds since 1970. `replica`: this hub's name, noted with its sessions.
 #[must_use]
-pub fn status(
-    remote: &RemoteIstio,
-    desired: Option<&Desired>,
-    session: Option<&SessionReport>,
-    disconnected_at: Option<i64>,
-    replica: &str,
-    now_unix: i64,
-) -> RemoteIstioStatus {
-    let facts = Facts::new(remote, desired, session, disconnected_at);
-    let verdicts = Verdicts::of(&facts);
-    let (state, error_message) = verdicts.state(&facts);
+pub fn status(facts: &Facts<'_>, replica: &str, now_unix: i64) -> RemoteIstioStatus {
+    let Facts {
+        session,
+        disconnected_at,
+        ..
+    } = *facts;
+    let verdicts = Verdicts::of(facts, now_unix);
+    let (state, error_message) = verdicts.state(facts);
     let before = facts.previous();
     RemoteIstioStatus {
         state: Some(state),
         error_message,
         observed_generation: facts.observed_generation(),
-        conditions: verdicts.conditions(&facts, now_unix),
+        conditions: verdicts.conditions(facts, now_unix),
         last_contact: session
             .map(|session| session.connected_at)
             .or(disconnected_at)
@@ -48,7 +45,7 @@ pub fn status(
             || before?.session.clone(),
             |session| Some(session_status(session.epoch)),
         ),
-        services: services(&facts),
+        services: services(facts),
     }
 }
 
@@ -64,6 +61,8 @@ pub fn session_status(epoch: SessionEpoch) -> SessionStatus {
 
 struct Verdicts {
     connected: Verdict,
+    certificate: Verdict,
+    conflict: Option<Verdict>,
     accepted: Verdict,
     applied: Verdict,
     fields_implemented: Option<Verdict>,
@@ -71,10 +70,12 @@ struct Verdicts {
 }
 
 impl Verdicts {
-    fn of(facts: &Facts<'_>) -> Self {
+    fn of(facts: &Facts<'_>, now_unix: i64) -> Self {
         let (connected, accepted, applied) = (connected(facts), accepted(facts), applied(facts));
         Self {
             ready: ready(facts, &connected, &accepted, &applied),
+            certificate: certificate_valid(facts, now_unix),
+            conflict: identity_conflict(facts),
             fields_implemented: fields_implemented(facts),
             connected,
             accepted,
@@ -90,6 +91,7 @@ impl Verdicts {
             return (State::ReconcileFailed, message());
         }
         match facts.session {
+            _ if facts.identity.revoked.is_some() && !facts.is_deleting() => (State::ReconcileFailed, message()),
             None if !facts.has_joined() => (State::Created, None),
             None => (State::Reconciling, message()),
             Some(_) if self.ready.is_true() => (State::Available, None),
@@ -116,9 +118,13 @@ impl Verdicts {
         };
         let mut conditions = vec![
             self.connected.condition(CONNECTED, facts, generation, now_unix),
-            self.accepted.condition(ACCEPTED, facts, accepted, now_unix),
-            self.applied.condition(APPLIED, facts, said(APPLIED), now_unix),
+            self.certificate
+                .condition(CERTIFICATE_VALID, facts, generation, now_unix),
         ];
+        let conflict = self.conflict.as_ref();
+        conditions.extend(conflict.map(|conflict| conflict.condition(IDENTITY_CONFLICT, facts, generation, now_unix)));
+        conditions.push(self.accepted.condition(ACCEPTED, facts, accepted, now_unix));
+        conditions.push(self.applied.condition(APPLIED, facts, said(APPLIED), now_unix));
         let fields = match &self.fields_implemented {
             Some(verdict) => Some(verdict.condition(FIELDS_IMPLEMENTED, facts, facts.observed_generation(), now_unix)),
             None => stored(facts.previous(), FIELDS_IMPLEMENTED).cloned(),

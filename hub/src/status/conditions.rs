@@ -7,6 +7,7 @@ use remote_istio::limits::detail;
 
 use super::facts::Facts;
 use super::findings::{Finding, application, not_implemented, problems, refusals, summary};
+use super::identity::revocation;
 use crate::crd::{FINALIZER, RemoteIstioStatus};
 
 /// An agent holds a session.
@@ -15,18 +16,32 @@ pub const CONNECTED: &str = "Connected";
 pub const ACCEPTED: &str = "Accepted";
 /// Everything accepted stands in the remote.
 pub const APPLIED: &str = "Applied";
+/// The agent's certificate is good.
+pub const CERTIFICATE_VALID: &str = "CertificateValid";
+/// Two agents claim to be this remote.
+pub const IDENTITY_CONFLICT: &str = "IdentityConflict";
 /// Every field that is set has an effect.
 pub const FIELDS_IMPLEMENTED: &str = "FieldsImplemented";
 /// Sums up.
 pub const READY: &str = "Ready";
 
 /// The conditions that the hub writes; others are somebody else's.
-pub const OURS: [&str; 5] = [CONNECTED, ACCEPTED, APPLIED, FIELDS_IMPLEMENTED, READY];
+pub const OURS: [&str; 7] = [
+    CONNECTED,
+    CERTIFICATE_VALID,
+    IDENTITY_CONFLICT,
+    ACCEPTED,
+    APPLIED,
+    FIELDS_IMPLEMENTED,
+    READY,
+];
 
 /// Reason of what is merely on its way.
 pub const PENDING: &str = "Pending";
 /// Reason while an agent that once joined is away.
 pub const AGENT_DISCONNECTED: &str = "AgentDisconnected";
+/// Reason while the certificates of a remote do not count.
+pub const REVOKED: &str = "Revoked";
 /// Reason before the first agent joins.
 pub const AGENT_NEVER_CONNECTED: &str = "AgentNeverConnected";
 
@@ -47,11 +62,11 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    fn holds(reason: &str, message: impl Into<String>) -> Self {
+    pub(super) fn holds(reason: &str, message: impl Into<String>) -> Self {
         Self::new("True", reason, message.into())
     }
 
-    fn fails(reason: &str, message: impl Into<String>) -> Self {
+    pub(super) fn fails(reason: &str, message: impl Into<String>) -> Self {
         Self::new("False", reason, message.into())
     }
 
@@ -116,6 +131,12 @@ pub fn time(unix_seconds: i64) -> Time {
 /// Whether an agent holds a session.
 #[must_use]
 pub fn connected(facts: &Facts<'_>) -> Verdict {
+    if let Some(revoked) = facts.identity.revoked {
+        return Verdict {
+            is_failure: true,
+            ..Verdict::fails(REVOKED, revocation(revoked, &facts.name()))
+        };
+    }
     if let Some(session) = facts.session {
         let skew = skew_note(session.clock_skew_milliseconds);
         let (release, address) = (&session.agent_release, &session.address);
@@ -127,7 +148,8 @@ pub fn connected(facts: &Facts<'_>) -> Verdict {
     if !facts.has_joined() {
         let name = facts.name();
         let message = format!(
-            "no agent has connected yet; run remote-istio-agent in the remote, with a certificate for remote/{name}"
+            "no agent has connected yet; run remote-istio-agent in the remote: remote-istio-hub token create {name} prints \
+             its command, or give it files with a certificate for remote/{name}"
         );
         return Verdict::fails(AGENT_NEVER_CONNECTED, message);
     }
@@ -253,7 +275,7 @@ fn deleting(facts: &Facts<'_>, applied: &Verdict) -> Verdict {
     Verdict::fails("Deleting", "waits for the agent to remove what it holds")
 }
 
-fn last_known(facts: &Facts<'_>, kind: &str, said_by_agents: &[&str]) -> Verdict {
+pub(super) fn last_known(facts: &Facts<'_>, kind: &str, said_by_agents: &[&str]) -> Verdict {
     let before = stored(facts.previous(), kind);
     let before = before.filter(|before| said_by_agents.contains(&before.reason.as_str()));
     before.map_or_else(Verdict::unknown, as_before)

@@ -11,7 +11,8 @@ use super::changes::{Pace, difference};
 use super::compute::status;
 use super::facts::Facts;
 use super::finalizer::{Cleanup, Finalizer, holds_finalizer};
-use crate::crd::{FINALIZER, RemoteIstio, RemoteIstioStatus, State};
+use super::identity::Identity;
+use crate::crd::{FINALIZER, RemoteIstio, RemoteIstioStatus};
 use crate::index::Desired;
 use crate::report::SessionReport;
 
@@ -32,6 +33,8 @@ pub struct Seen<'a> {
     pub session: Option<&'a SessionReport>,
     /// Seconds since 1970 when this replica's last session with it ended.
     pub disconnected_at: Option<i64>,
+    /// Who the remote is.
+    pub identity: Identity<'a>,
 }
 
 /// This replica, now.
@@ -67,8 +70,8 @@ pub enum Step {
     Status {
         /// The resource to write over, as it was read.
         read: Box<ObjectMeta>,
-        /// The word that stands there.
-        before: Option<State>,
+        /// What stands there.
+        before: Option<Box<RemoteIstioStatus>>,
         /// What to write.
         status: Box<RemoteIstioStatus>,
     },
@@ -108,7 +111,14 @@ impl Entry {
     /// What to do now. Must be asked at each change of anything seen.
     pub fn step(&mut self, seen: Seen<'_>, here: Here<'_>) -> Step {
         let object = self.newest(seen.object);
-        let facts = Facts::new(&object, seen.desired, seen.session, seen.disconnected_at);
+        let Seen {
+            desired,
+            session,
+            disconnected_at,
+            identity,
+            ..
+        } = seen;
+        let facts = Facts::new(&object, desired, session, disconnected_at, identity);
         let finalizer = self.cleanup.decide(&facts, here.leads, here.now);
         if here.now < self.pace.not_before() {
             return Step::At(self.pace.not_before());
@@ -128,28 +138,24 @@ impl Entry {
             Finalizer::Leave => None,
             Finalizer::Wait(moment) => Some(moment),
         };
-        earlier(self.status_step(&object, seen, here), again)
+        let step = earlier(self.status_step(&facts, here), again);
+        earlier(step, identity.changes_at(here.now, here.now_unix))
     }
 
-    fn status_step(&mut self, object: &RemoteIstio, seen: Seen<'_>, here: Here<'_>) -> Step {
+    fn status_step(&mut self, facts: &Facts<'_>, here: Here<'_>) -> Step {
+        let object = facts.remote;
         let standing = Standing {
             replica: here.replica,
             leads: here.leads,
-            session: seen.session.map(|session| session.epoch),
-            saw_the_end: seen.disconnected_at.is_some(),
+            session: facts.session.map(|session| session.epoch),
+            saw_the_end: facts.disconnected_at.is_some(),
         };
         match self.claims.authority(object.status.as_ref(), standing, here.now) {
             Authority::Write => {}
             Authority::Wait(moment) => return Step::At(moment),
             Authority::Leave => return Step::Nothing,
         }
-        let Seen {
-            desired,
-            session,
-            disconnected_at,
-            ..
-        } = seen;
-        let wanted = status(object, desired, session, disconnected_at, here.replica, here.now_unix);
+        let wanted = status(facts, here.replica, here.now_unix);
         let Some(difference) = difference(object.status.as_ref(), &wanted) else {
             self.pace.unchanged();
             return Step::Nothing;
@@ -160,7 +166,7 @@ impl Entry {
         }
         Step::Status {
             read: Box::new(object.metadata.clone()),
-            before: object.status.as_ref().and_then(|status| status.state),
+            before: object.status.clone().map(Box::new),
             status: Box::new(wanted),
         }
     }

@@ -3,6 +3,7 @@
 use kube::ResourceExt as _;
 use remote_istio::model::Lane;
 
+use super::identity::Identity;
 use crate::crd::{RemoteIstio, RemoteIstioStatus};
 use crate::index::Desired;
 use crate::report::SessionReport;
@@ -18,6 +19,8 @@ pub struct Facts<'a> {
     pub session: Option<&'a SessionReport>,
     /// Seconds since 1970 when this replica's last session with it ended.
     pub disconnected_at: Option<i64>,
+    /// Who the remote is.
+    pub identity: Identity<'a>,
 }
 
 impl<'a> Facts<'a> {
@@ -28,6 +31,7 @@ impl<'a> Facts<'a> {
         desired: Option<&'a Desired>,
         session: Option<&'a SessionReport>,
         disconnected_at: Option<i64>,
+        identity: Identity<'a>,
     ) -> Self {
         let uid = remote.metadata.uid.as_deref();
         Self {
@@ -35,6 +39,7 @@ impl<'a> Facts<'a> {
             desired: desired.filter(|desired| uid == Some(desired.uid.as_str())),
             session,
             disconnected_at,
+            identity,
         }
     }
 

@@ -7,10 +7,11 @@ use parking_lot::Mutex;
 use remote_istio::identity::RemoteName;
 use tokio::sync::Notify;
 
-use crate::crd::RemoteIstio;
+use crate::crd::{RemoteIdentity, RemoteIstio};
 use crate::index::Desired;
-use crate::link::Sessions;
-use crate::report::SessionReport;
+use crate::link::{Records, Sessions};
+use crate::registry::Conflict;
+use crate::report::{CertificateReport, SessionReport};
 use crate::state::State;
 
 /// What the hub knows of its remotes.
@@ -25,6 +26,12 @@ pub trait Source: Send + Sync {
     fn session(&self, remote: &RemoteName) -> Option<Arc<SessionReport>>;
     /// Seconds since 1970 when the last session ended.
     fn disconnected_at(&self, remote: &RemoteName) -> Option<i64>;
+    /// What the name of the remote is bound to.
+    fn record(&self, remote: &RemoteName) -> Option<Arc<RemoteIdentity>>;
+    /// Two agents that both wanted to be this remote lately.
+    fn conflict(&self, remote: &RemoteName) -> Option<Conflict>;
+    /// The certificate of the session, or of the last one.
+    fn certificate(&self, remote: &RemoteName) -> Option<CertificateReport>;
 }
 
 /// State and sessions of this process.
@@ -34,15 +41,19 @@ pub struct Live {
     pub state: Arc<State>,
     /// The agents' sessions.
     pub sessions: Arc<Sessions>,
+    /// What the names of remotes are bound to.
+    pub records: Arc<dyn Records>,
 }
 
 impl Live {
     /// Wakes the writer at each change from now on.
     pub fn wake(&self, wake: &Arc<Wake>) {
-        let (of_state, of_sessions) = (Arc::clone(wake), Arc::clone(wake));
+        let [of_state, of_sessions, of_records] = std::array::from_fn(|_| Arc::clone(wake));
         self.state.on_change(Box::new(move |remote| of_state.changed(remote)));
         self.sessions
             .on_change(Box::new(move |remote| of_sessions.changed(remote)));
+        self.records
+            .on_change(Box::new(move |remote| of_records.changed(remote)));
     }
 }
 
@@ -65,6 +76,18 @@ impl Source for Live {
 
     fn disconnected_at(&self, remote: &RemoteName) -> Option<i64> {
         self.sessions.disconnected_at(remote)
+    }
+
+    fn record(&self, remote: &RemoteName) -> Option<Arc<RemoteIdentity>> {
+        self.records.record(remote)
+    }
+
+    fn conflict(&self, remote: &RemoteName) -> Option<Conflict> {
+        self.sessions.conflict(remote)
+    }
+
+    fn certificate(&self, remote: &RemoteName) -> Option<CertificateReport> {
+        self.sessions.certificate(remote)
     }
 }
 

@@ -10,9 +10,12 @@ use remote_istio::model::{Applied, ApplyState, Body, Key, Lane, Object, ServiceI
 
 use super::compute;
 use super::conditions::{stored, time};
-use crate::crd::{FINALIZER, RemoteIstio, RemoteIstioSpec, RemoteIstioStatus};
+use super::facts::Facts;
+use super::identity::Identity;
+use crate::crd::{FINALIZER, RemoteIstio, RemoteIstioSpec, RemoteIstioStatus, Revocation};
 use crate::index::{Desired, Problem, ServiceDesired};
-use crate::report::{LaneReport, SessionEpoch, SessionReport};
+use crate::registry::Conflict;
+use crate::report::{CertificateReport, LaneReport, SessionEpoch, SessionReport};
 
 /// Name of the replica that tests run as.
 pub(super) const REPLICA: &str = "hub-0";
@@ -39,6 +42,10 @@ pub(super) struct World {
     pub(super) desired: Option<Desired>,
     pub(super) session: Option<SessionReport>,
     pub(super) disconnected_at: Option<i64>,
+    pub(super) revoked: Option<Revocation>,
+    pub(super) conflict: Option<Conflict>,
+    /// Of the last session, where none stands.
+    pub(super) last_certificate: Option<CertificateReport>,
 }
 
 impl World {
@@ -50,6 +57,9 @@ impl World {
             session: Some(settled_session(&desired)),
             desired: Some(desired),
             disconnected_at: None,
+            revoked: None,
+            conflict: None,
+            last_certificate: None,
         }
     }
 
@@ -65,7 +75,7 @@ impl World {
     pub(super) fn lost(at: i64) -> Self {
         let mut world = Self::settled();
         world.store(CONNECTED_AT);
-        world.session = None;
+        world.last_certificate = world.session.take().map(|session| session.certificate);
         world.disconnected_at = Some(at);
         world
     }
@@ -87,8 +97,28 @@ impl World {
     }
 
     pub(super) fn status(&self, now_unix: i64) -> RemoteIstioStatus {
+        compute::status(&self.facts(), REPLICA, now_unix)
+    }
+
+    pub(super) fn facts(&self) -> Facts<'_> {
         let (desired, session) = (self.desired.as_ref(), self.session.as_ref());
-        compute::status(&self.remote, desired, session, self.disconnected_at, REPLICA, now_unix)
+        Facts::new(&self.remote, desired, session, self.disconnected_at, self.identity())
+    }
+
+    pub(super) fn identity(&self) -> Identity<'_> {
+        let of_session = self.session.as_ref().map(|session| session.certificate);
+        Identity {
+            revoked: self.revoked.as_ref(),
+            conflict: self.conflict.as_ref(),
+            certificate: of_session.or(self.last_certificate),
+        }
+    }
+
+    pub(super) fn revoke(&mut self, reason: &str) {
+        self.revoked = Some(Revocation {
+            at: time(CONNECTED_AT + 60),
+            reason: reason.to_owned(),
+        });
     }
 
     /// Stores what is known now.
@@ -198,6 +228,12 @@ pub(super) fn settled_session(desired: &Desired) -> SessionReport {
         refused: Vec::new(),
         backlog: 0,
         clock_skew_milliseconds: 12,
+        certificate: CertificateReport {
+            not_before: CONNECTED_AT - 900,
+            not_after: CONNECTED_AT + 1_000_000_000,
+        },
+        trust_epoch: Some(1),
+        trust_failure: String::new(),
     }
 }
 

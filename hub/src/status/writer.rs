@@ -15,11 +15,13 @@ use tracing::{debug, info, warn};
 use super::api::{StatusApi, WriteError};
 use super::changes::Budget;
 use super::entry::{Entry, Here, Seen, Step, Written};
+use super::identity::{Identity, announcements};
 use super::metrics::StatusMetrics;
 use super::schedule::Schedule;
 use super::source::{Source, Wake};
 use crate::clock;
-use crate::crd::State;
+use crate::crd::RemoteIstioStatus;
+use crate::events::{Events, Kind as EventKind, Subject};
 
 /// Writes on their way at once; one for each remote at most.
 const WRITES_IN_FLIGHT: usize = 8;
@@ -28,10 +30,10 @@ const WRITES_IN_FLIGHT: usize = 8;
 type Write = BoxFuture<'static, (RemoteName, Kind, Result<Written, WriteError>)>;
 
 /// What was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Kind {
-    /// A status; with the word that stood there before.
-    Status(Option<State>),
+    /// A status; with the one that stood there before.
+    Status(Option<Box<RemoteIstioStatus>>),
     /// Finalizers.
     Finalizers,
 }
@@ -42,6 +44,7 @@ pub(super) struct Writer<S> {
     api: StatusApi,
     replica: String,
     metrics: StatusMetrics,
+    events: Arc<Events>,
     leads: bool,
     entries: BTreeMap<RemoteName, Entry>,
     schedule: Schedule,
@@ -52,12 +55,13 @@ pub(super) struct Writer<S> {
 }
 
 impl<S: Source> Writer<S> {
-    pub(super) fn new(source: S, api: StatusApi, replica: String, metrics: StatusMetrics) -> Self {
+    pub(super) fn new(source: S, api: StatusApi, replica: String, metrics: StatusMetrics, events: Arc<Events>) -> Self {
         Self {
             source,
             api,
             replica,
             metrics,
+            events,
             leads: false,
             entries: BTreeMap::new(),
             schedule: Schedule::default(),
@@ -128,11 +132,18 @@ impl<S: Source> Writer<S> {
             return;
         };
         let (desired, session) = (self.source.desired(remote), self.source.session(remote));
+        let (record, conflict) = (self.source.record(remote), self.source.conflict(remote));
+        let identity = Identity {
+            revoked: record.as_ref().and_then(|record| record.spec.revoked.as_ref()),
+            conflict: conflict.as_ref(),
+            certificate: self.source.certificate(remote),
+        };
         let seen = Seen {
             object: &object,
             desired: desired.as_deref(),
             session: session.as_deref(),
             disconnected_at: self.source.disconnected_at(remote),
+            identity,
         };
         let here = Here {
             replica: &self.replica,
@@ -173,7 +184,8 @@ impl<S: Source> Writer<S> {
             Ok(written) => {
                 self.metrics.writes.inc();
                 self.last_failure = None;
-                said(&remote, kind, &written);
+                said(&remote, &kind, &written);
+                announce(&self.events, &remote, &kind, &written);
                 match kind {
                     Kind::Status(_) => entry.wrote_status(written, now),
                     Kind::Finalizers => entry.wrote_finalizers(written),
@@ -206,9 +218,9 @@ impl<S: Source> Writer<S> {
     }
 }
 
-fn said(remote: &RemoteName, kind: Kind, written: &Written) {
+fn said(remote: &RemoteName, kind: &Kind, written: &Written) {
     match (kind, written.status.as_ref().and_then(|status| status.state)) {
-        (Kind::Status(before), Some(status)) if before != Some(status) => {
+        (Kind::Status(before), Some(status)) if before.as_ref().and_then(|before| before.state) != Some(status) => {
             info!(%remote, %status, "remoteconfig status updated");
         }
         (Kind::Status(_), _) => debug!(%remote, "details of status updated"),
@@ -216,5 +228,16 @@ fn said(remote: &RemoteName, kind: Kind, written: &Written) {
             let finalizers = written.metadata.finalizers.clone().unwrap_or_default();
             info!(%remote, ?finalizers, "finalizers updated");
         }
+    }
+}
+
+/// The stored status remembers what was announced: once for all replicas and restarts.
+fn announce(events: &Events, remote: &RemoteName, kind: &Kind, written: &Written) {
+    let (Kind::Status(before), Some(status)) = (kind, &written.status) else {
+        return;
+    };
+    for (reason, note) in announcements(before.as_deref(), status) {
+        warn!(%remote, reason = reason.as_str(), note, "something about the identity of a remote needs a person");
+        events.publish(Subject::Remote(remote.clone()), EventKind::Warning, reason, note);
     }
 }

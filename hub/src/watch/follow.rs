@@ -32,7 +32,7 @@ const SILENCE_DEADLINE: Duration = Duration::from_secs(130);
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
 /// Takes what a watch sees, in order. `at`: nanoseconds on the hub's monotonic clock when it was seen.
-pub(super) trait Sink<K> {
+pub(crate) trait Sink<K> {
     /// Everything there is, as of `position`.
     fn listed(&self, objects: Vec<K>, position: u64, at: u64);
     /// New or changed.
@@ -40,7 +40,9 @@ pub(super) trait Sink<K> {
     /// Gone. The object is as it was last, with the resourceVersion of its deletion.
     fn deleted(&self, object: &K, at: u64);
     /// Nothing has changed up to `position`.
-    fn reached(&self, position: u64);
+    fn reached(&self, _position: u64) {}
+    /// The API server does not know the kind: its definition is not installed.
+    fn unknown(&self) {}
 }
 
 /// Why a list or a watch ended.
@@ -57,7 +59,7 @@ enum Ended {
 }
 
 /// Feeds `sink` for ever. Never returns.
-pub(super) async fn follow<K, S>(api: Api<K>, sink: S, watch: &WatchStatistics, statistics: &Statistics)
+pub(crate) async fn follow<K, S>(api: Api<K>, sink: S, watch: &WatchStatistics, statistics: &Statistics)
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     S: Sink<K>,
@@ -194,9 +196,12 @@ where
         match ended {
             Ended::Orderly { .. } => {}
             Ended::Expired => info!(kind, namespace, "watch expired, listing again"),
-            Ended::Unknown(error) => self.failed(&format!(
-                "{error}; is the definition of RemoteIstio missing? apply deploy/crds/remoteistios.yaml"
-            )),
+            Ended::Unknown(error) => {
+                self.failed(&format!(
+                    "{error}; is the definition missing? apply deploy/crds/{kind}.yaml"
+                ));
+                self.sink.unknown();
+            }
             Ended::Failed(error) => self.failed(&error),
         }
         tokio::time::sleep(self.backoff.next_pause()).await;
@@ -231,6 +236,6 @@ fn ended(error: &kube::Error) -> Ended {
 }
 
 /// A resourceVersion as a number; 0 where an API server should not use numbers.
-pub(super) fn position(version: &str) -> u64 {
+pub(crate) fn position(version: &str) -> u64 {
     version.parse().unwrap_or_default()
 }

@@ -25,7 +25,7 @@ pub struct WatchStatistics {
 }
 
 impl Statistics {
-    pub(super) fn new(watches: Vec<WatchStatistics>) -> Self {
+    pub(crate) fn new(watches: Vec<WatchStatistics>) -> Self {
         Self {
             watches,
             all_listed: watch::Sender::new(false),
@@ -74,7 +74,7 @@ impl Statistics {
 }
 
 impl WatchStatistics {
-    pub(super) fn new(kind: &'static str, namespace: &str) -> Self {
+    pub(crate) fn new(kind: &'static str, namespace: &str) -> Self {
         Self {
             kind,
             namespace: namespace.to_owned(),

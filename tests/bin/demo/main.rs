@@ -34,11 +34,11 @@ async fn main() -> ExitCode {
 }
 
 async fn walk(stage: &Stage) -> Result<()> {
-    stage.step("A central cluster with Istio's control plane, two remotes, a hub, an agent on each remote");
+    stage.step("A central cluster with Istio's control plane and a hub, and two remotes that know nothing of it");
     let mut playground = Playground::start(REMOTES, |what| stage.line(what)).await?;
     let walked = steps::all(stage, &mut playground).await;
     if walked.is_err() {
-        playground.link.folder().keep_logs();
+        playground.folder.keep_logs();
     }
     walked?;
     playground.stop().await

@@ -55,6 +55,11 @@ impl Stage {
         println!("{} {text}", self.paint("31", "   NOT AS SAID:"));
     }
 
+    /// Shows a command of ours; what it does is said by the caller.
+    pub(crate) fn command(&self, cluster: &str, line: &str) {
+        println!("{}", self.paint("36", &format!("[{cluster}] $ {line}")));
+    }
+
     /// Shows a kubectl command and its output; a command that fails ends the demo.
     pub(crate) async fn kubectl(&self, at: Prompt<'_>, arguments: &str) -> Result<String> {
         let prompt = format!("[{}] $ kubectl {arguments}", at.cluster);

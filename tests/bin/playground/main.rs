@@ -59,15 +59,11 @@ async fn run(folder: &Path, arguments: &Arguments) -> Result<()> {
     let mark = left_behind::Mark::set(folder)?;
     let interrupted = interrupted()?;
     tokio::pin!(interrupted);
-    let started = Playground::start(arguments.remotes, |what| println!("playground: {what}"));
-    let playground = tokio::select! {
+    let started = up(folder, arguments);
+    let (playground, resources) = tokio::select! {
         started = started => started?,
         () = &mut interrupted => return Ok(()),
     };
-    let resources = write_resources(folder, &playground)?;
-    if arguments.joined {
-        support::apply_yaml(&playground.central.admin(), &std::fs::read_to_string(&resources)?).await?;
-    }
     let environment = folder.join("env");
     // Whoever waits for the file finds it whole.
     let unfinished = folder.join("env.unfinished");
@@ -81,6 +77,27 @@ async fn run(folder: &Path, arguments: &Arguments) -> Result<()> {
     playground.stop().await?;
     drop(mark);
     Ok(())
+}
+
+/// Starts everything and lets every remote join; gives the file with their resources too.
+async fn up(folder: &Path, arguments: &Arguments) -> Result<(Playground, PathBuf)> {
+    let mut playground = Playground::start(arguments.remotes, |what| println!("playground: {what}")).await?;
+    let resources = write_resources(folder, &playground)?;
+    if arguments.joined {
+        support::apply_yaml(&playground.central.admin(), &std::fs::read_to_string(&resources)?).await?;
+    }
+    let service = arguments.joined.then_some(seed::PARTS[0].service);
+    for index in 0..playground.remotes.len() {
+        let joined = playground.join(index, service).await?;
+        println!(
+            "playground: {} joined: token create {} ms, then {} ms from the agent's first line to {}",
+            playground.remotes[index].name,
+            joined.created.as_millis(),
+            joined.synced.as_millis(),
+            service.map_or("the hub's welcome".to_owned(), |service| format!("the addresses of {service}")),
+        );
+    }
+    Ok((playground, resources))
 }
 
 /// One `RemoteIstio` for each remote, in one file.

@@ -7,7 +7,7 @@ use support::eventually::{eventually, seen};
 use support::workload::{MadePod, NewPod};
 
 use super::objects::{api, cluster_api, json as as_json, object};
-use super::{Mesh, etcd};
+use super::{Etcd, Mesh};
 
 /// A pod that is about to be made.
 pub struct PodToBe(NewPod);
@@ -163,7 +163,8 @@ impl Mesh<'_> {
             central.name(),
             self.namespace
         );
-        etcd::put(central.etcd().address(), &key, &stored.to_string())
+        Etcd(central.etcd().address())
+            .put(&key, &stored.to_string())
             .await
             .expect("stored");
     }

@@ -18,6 +18,11 @@ pub fn cluster_api(client: &Client, kind: &str) -> Api<DynamicObject> {
 fn resource(kind: &str) -> ApiResource {
     let (group, version, plural) = match kind {
         "RemoteIstio" => ("istio.banzaicloud.io", "v1beta1", "remoteistios"),
+        "RemoteIdentity" => ("istio.banzaicloud.io", "v1beta1", "remoteidentities"),
+        "JoinToken" => ("istio.banzaicloud.io", "v1beta1", "jointokens"),
+        "Event" => ("events.k8s.io", "v1", "events"),
+        "Lease" => ("coordination.k8s.io", "v1", "leases"),
+        "Secret" => ("", "v1", "secrets"),
         "EndpointSlice" => ("discovery.k8s.io", "v1", "endpointslices"),
         "Role" => ("rbac.authorization.k8s.io", "v1", "roles"),
         "ClusterRole" => ("rbac.authorization.k8s.io", "v1", "clusterroles"),

@@ -57,7 +57,8 @@ impl Role<'_> {
 
     /// Waits until the API server decides so: its authorizer learns of roles by a watch of its own.
     async fn until(&self, allowed: bool, verb: &str, resource: &str) {
-        let group = (resource == "remoteistios").then(|| "istio.banzaicloud.io".to_owned());
+        let is_ours = matches!(resource, "remoteistios" | "remoteidentities" | "jointokens");
+        let group = is_ours.then(|| "istio.banzaicloud.io".to_owned());
         let review = SubjectAccessReview {
             spec: SubjectAccessReviewSpec {
                 user: Some(format!("system:serviceaccount:{}:{}", self.namespace, self.name())),

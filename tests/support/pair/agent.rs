@@ -2,16 +2,51 @@
 
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Result;
 
 use super::daemon::{Daemon, program};
+use super::operator::Invitation;
 use crate::ca::{Files, TRUST_DOMAIN};
 use crate::cluster::Cluster;
 use crate::folder::Folder;
 use crate::guardian::CommandLine;
 use crate::{deploy, ports};
+
+/// Where an agent's certificate comes from.
+#[derive(Debug, Clone)]
+pub enum AgentIdentity {
+    /// From files, for these hubs.
+    Files {
+        /// Where it dials.
+        hubs: Vec<SocketAddr>,
+        /// Its certificate.
+        files: Files,
+    },
+    /// It joins by a token.
+    Token {
+        /// Where the token lies, or will lie.
+        file: PathBuf,
+        /// Pins of the CA.
+        pins: Vec<String>,
+        /// Where it joins, HOST:PORT.
+        enrolments: Vec<String>,
+    },
+}
+
+impl AgentIdentity {
+    /// By an invitation whose token is in `file`, or will be.
+    #[must_use]
+    pub fn invited(invitation: &Invitation, file: PathBuf) -> Self {
+        Self::Token {
+            file,
+            pins: invitation.pins.clone(),
+            enrolments: invitation.enrolments.clone(),
+        }
+    }
+}
 
 /// How an agent shall run.
 #[derive(Debug, Clone)]
@@ -20,16 +55,12 @@ pub struct AgentOptions {
     pub namespace: String,
     /// Namespaces that it may write services into; empty: its own.
     pub service_namespaces: Vec<String>,
-    /// Where it dials.
-    pub hubs: Vec<SocketAddr>,
-    /// Its certificate.
-    pub files: Files,
+    /// Where its certificate comes from.
+    pub identity: AgentIdentity,
     /// Where its log goes.
     pub folder: Arc<Folder>,
     /// The name of its log.
     pub name: String,
-    /// The trust domain.
-    pub trust_domain: String,
     /// Another way to the API server than the direct one.
     pub server: Option<SocketAddr>,
     /// The level of its log.
@@ -42,14 +73,19 @@ impl AgentOptions {
     /// An agent in this namespace that dials this hub with this certificate.
     #[must_use]
     pub fn new(name: &str, namespace: &str, hub: SocketAddr, files: Files, folder: &Arc<Folder>) -> Self {
+        let hubs = vec![hub];
+        Self::with(name, namespace, AgentIdentity::Files { hubs, files }, folder)
+    }
+
+    /// An agent in this namespace that comes by its certificate so.
+    #[must_use]
+    pub fn with(name: &str, namespace: &str, identity: AgentIdentity, folder: &Arc<Folder>) -> Self {
         Self {
             namespace: namespace.to_owned(),
             service_namespaces: Vec::new(),
-            hubs: vec![hub],
-            files,
+            identity,
             folder: Arc::clone(folder),
             name: name.to_owned(),
-            trust_domain: TRUST_DOMAIN.to_owned(),
             server: None,
             log_level: "debug".to_owned(),
             arguments: Vec::new(),
@@ -90,15 +126,10 @@ impl Agent {
             .await?;
         let metrics_address = ports::free()?;
         let log = options.folder.log(&options.name);
-        let mut line = CommandLine::new(&options.name, program("remote-istio-agent")?, log).argument("run");
-        for hub in &options.hubs {
-            line = line.flag("hub", hub.to_string());
-        }
-        line = line
-            .flag("trust-domain", &options.trust_domain)
-            .flag("certificate", &options.files.certificate)
-            .flag("key", &options.files.key)
-            .flag("trust-bundle", &options.files.trust_bundle)
+        let line = CommandLine::new(&options.name, program("remote-istio-agent")?, log).argument("run");
+        let mut line = options
+            .identity
+            .flags(line)
             .flag("namespace", &options.namespace)
             .flag("metrics-address", metrics_address.to_string())
             .flag("kubeconfig", kubeconfig)
@@ -110,6 +141,28 @@ impl Agent {
         Ok(Self {
             daemon: Daemon::new(line, metrics_address),
         })
+    }
+}
+
+impl AgentIdentity {
+    fn flags(&self, line: CommandLine) -> CommandLine {
+        let several = |line: CommandLine, name: &str, values: &[String]| {
+            values.iter().fold(line, |line, value| line.flag(name, value))
+        };
+        match self {
+            Self::Files { hubs, files } => {
+                let hubs: Vec<String> = hubs.iter().map(ToString::to_string).collect();
+                several(line, "hub", &hubs)
+                    .flag("trust-domain", TRUST_DOMAIN)
+                    .flag("certificate", &files.certificate)
+                    .flag("key", &files.key)
+                    .flag("trust-bundle", &files.trust_bundle)
+            }
+            Self::Token { file, pins, enrolments } => {
+                let line = several(line, "enrolment", enrolments);
+                several(line, "pin", pins).flag("token-file", file)
+            }
+        }
     }
 }
 

@@ -15,7 +15,7 @@ pub(super) fn end(folder: &Path) {
     }
 }
 
-/// A folder of a random name stands in no other command line than those of its own playground.
+/// Each has a kubeconfig of its cluster, whose folder has a random name and stands in no other playground's lines.
 fn pids(folder: &Path) -> Vec<u32> {
     let needle = format!("={}/access/", folder.display());
     let Ok(processes) = std::fs::read_dir("/proc") else {
@@ -28,11 +28,14 @@ fn pids(folder: &Path) -> Vec<u32> {
             let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
             // A guardian of an own process names the log before the program; it ends with its process.
-            words.first().is_some_and(|program| {
-                program
-                    .windows("remote-istio".len())
-                    .any(|part| part == b"remote-istio")
-            }) && String::from_utf8_lossy(&line).contains(&needle)
+            words.first().is_some_and(|program| is_ours(program)) && String::from_utf8_lossy(&line).contains(&needle)
         })
         .collect()
+}
+
+/// A hub or an agent.
+fn is_ours(program: &[u8]) -> bool {
+    let path = String::from_utf8_lossy(program);
+    let name = Path::new(path.as_ref()).file_name().unwrap_or_default();
+    name == "remote-istio-hub" || name == "remote-istio-agent"
 }

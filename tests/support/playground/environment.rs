@@ -17,6 +17,12 @@ In another terminal:
   $KUBECTL --kubeconfig $CENTRAL_KUBECONFIG get remoteistios,pods -n istio-system
   $KUBECTL --kubeconfig $REMOTE_1_KUBECONFIG get services,endpoints,endpointslices -n istio-system
 
+The hub's commands, as the administrator of central:
+
+  $HUB --kubeconfig $CENTRAL_KUBECONFIG identity list
+  $HUB --kubeconfig $CENTRAL_KUBECONFIG token create remote-9
+  $HUB --kubeconfig $CENTRAL_KUBECONFIG ca show
+
 Speak as remote-1 in the place of its agent, then start the agent again:
 
   kill $AGENT_1_PID
@@ -39,17 +45,21 @@ impl Playground {
                 remote.cluster.admin_kubeconfig(),
             );
         }
+        values.path("HUB", &self.hub.command().program);
+        values.text("HUB_ENROLMENT_ADDRESS", self.hub.enrolment_address().to_string());
         values.text("HUB_SYNC_ADDRESS", self.hub.sync_address().to_string());
         values.daemon("HUB", &self.hub);
         for (number, remote) in (1..).zip(&self.remotes) {
             values.daemon(&format!("AGENT_{number}"), &remote.agent);
         }
-        values.path("LINK_CA", &self.link.trust_bundle());
         values.path("PROTO", &proto());
         for (number, remote) in (1..).zip(&self.remotes) {
-            let folder = self.link.folder().access(&remote.name);
-            values.path(&format!("REMOTE_{number}_CERTIFICATE"), &folder.join("tls.crt"));
-            values.path(&format!("REMOTE_{number}_KEY"), &folder.join("tls.key"));
+            let files = self.exported(remote);
+            if number == 1 {
+                values.path("LINK_CA", &files.trust_bundle);
+            }
+            values.path(&format!("REMOTE_{number}_CERTIFICATE"), &files.certificate);
+            values.path(&format!("REMOTE_{number}_KEY"), &files.key);
         }
         values.0
     }
@@ -69,8 +79,9 @@ impl Playground {
     #[must_use]
     pub fn page(&self, environment: &Path, resources: &Path) -> String {
         let mut page = format!(
-            "\ncentral       {}\nhub           sync {}, metrics http://{}/metrics, pid {}\n",
+            "\ncentral       {}\nhub           enrolment {}, sync {}, metrics http://{}/metrics, pid {}\n",
             self.central.url(),
+            self.hub.enrolment_address(),
             self.hub.sync_address(),
             self.hub.metrics_address(),
             self.hub.pid().unwrap_or_default(),
@@ -87,7 +98,7 @@ impl Playground {
                 agent.pid().unwrap_or_default()
             );
         }
-        let logs = self.link.folder().path().join("logs");
+        let logs = self.folder.path().join("logs");
         let tour = TOUR
             .replace("{environment}", &environment.display().to_string())
             .replace("{resources}", &resources.display().to_string());

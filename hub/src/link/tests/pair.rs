@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::{Stream, stream};
 use prometheus_client::registry::Registry;
 use prost::Message as _;
 use remote_istio::identity::RemoteName;
@@ -20,10 +21,12 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 
 use super::super::stream::{Bounds, Shared};
-use super::super::{Link, Sessions, Settings};
+use super::super::{Bindings, Link, Sessions, Settings};
 use super::raw::RawCodec;
 use crate::index::{self, Index, RemoteView};
 use crate::metrics::Metrics;
@@ -65,6 +68,10 @@ impl Hub {
     }
 
     pub(super) fn start_with(bounds: Bounds) -> Self {
+        Self::start_as(bounds, Bindings::elsewhere())
+    }
+
+    pub(super) fn start_as(bounds: Bounds, bindings: Bindings) -> Self {
         let ca = LinkCa::new();
         let namespace = "istio-system".to_owned();
         let state = State::new(Index::new(index::Settings {
@@ -84,12 +91,13 @@ impl Hub {
             bounds,
             state: Arc::clone(&state),
             sessions: Arc::clone(&sessions),
+            bindings,
             metrics,
             stop: stop.clone(),
         });
         let (pipes, accepted) = mpsc::unbounded_channel();
         let mut serving = JoinSet::new();
-        serving.spawn(link.serve(Pipes(accepted), ca.source("hub")));
+        serving.spawn(link.serve(Pipes(accepted), ca.source("hub"), Routes::default()));
         let hub = Self {
             ca,
             state,
@@ -149,18 +157,17 @@ impl Hub {
 
     /// An agent with this path in its certificate, after its request and before its hello.
     pub(super) async fn dial(&self, path: &str) -> Result<Agent, Status> {
-        let link = self.channel(self.ca.source(path)).await;
+        self.dial_with(self.ca.source(path)).await
+    }
+
+    /// The same with a certificate of the test's choice.
+    pub(super) async fn dial_with(&self, tls: Arc<TlsSource>) -> Result<Agent, Status> {
+        let link = self.channel(tls).await;
         let (frames, outgoing) = mpsc::channel(64);
-        let mut grpc = tonic::client::Grpc::new(link.channel.clone());
-        timeout(PATIENCE, grpc.ready()).await.expect("in time").expect("ready");
-        let request = Request::new(ReceiverStream::new(outgoing));
-        let method = http::uri::PathAndQuery::from_static("/remoteistio.v1.Sync/Session");
-        let answer = timeout(PATIENCE, grpc.streaming(request, method, RawCodec))
-            .await
-            .expect("in time")?;
+        let incoming = open_stream(&link.channel, ReceiverStream::new(outgoing)).await?;
         Ok(Agent {
             frames: Some(frames),
-            incoming: answer.into_inner(),
+            incoming,
             link,
         })
     }
@@ -187,6 +194,18 @@ impl Hub {
         };
         eventually(scrape).await;
     }
+}
+
+async fn open_stream<S>(channel: &Channel, outgoing: S) -> Result<Streaming<v1::HubFrame>, Status>
+where
+    S: Stream<Item = Vec<u8>> + Send + 'static,
+{
+    let mut grpc = tonic::client::Grpc::new(channel.clone());
+    let ready = timeout(PATIENCE, grpc.ready()).await.expect("in time");
+    ready.map_err(|error| Status::unavailable(error.to_string()))?;
+    let method = http::uri::PathAndQuery::from_static("/remoteistio.v1.Sync/Session");
+    let answer = grpc.streaming(Request::new(outgoing), method, RawCodec);
+    Ok(timeout(PATIENCE, answer).await.expect("in time")?.into_inner())
 }
 
 /// Waits for a condition, with a deadline.
@@ -271,6 +290,30 @@ impl Agent {
         };
         self.send(v1::agent_frame::Frame::Ack(ack)).await;
         delta
+    }
+
+    /// Waits until the connection below is gone: until then it takes another request.
+    pub(super) async fn gone(&self) {
+        let refused = async {
+            while open_stream(&self.link.channel, stream::pending()).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, refused)
+            .await
+            .expect("the hub cuts the connection in time");
+    }
+
+    /// Takes a question and answers it.
+    pub(super) async fn answer(&mut self, yields: bool) -> v1::Challenge {
+        let challenge = match self.next().await {
+            Ok(Some(Frame::Challenge(challenge))) => challenge,
+            other => panic!("not a challenge: {other:?}"),
+        };
+        let nonce = challenge.nonce;
+        self.send(v1::agent_frame::Frame::Yield(v1::Yield { nonce, yields }))
+            .await;
+        challenge
     }
 
     /// Breaks the connection below.

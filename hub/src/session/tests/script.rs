@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use remote_istio::convert;
+use remote_istio::enrolment::{Trust, TrustDigest};
 use remote_istio::identity::RemoteName;
 use remote_istio::lane::{Assembly, Inbox, NackReason};
 use remote_istio::limits;
@@ -16,9 +17,13 @@ use remote_istio::wire::v1::hub_frame::Frame;
 
 use super::super::{Opening, Session};
 use crate::index::Desired;
+use crate::report::CertificateReport;
 
 pub(super) const MILLISECOND: u64 = 1_000_000;
 pub(super) const SECOND: u64 = 1_000 * MILLISECOND;
+
+/// When sessions open, seconds since 1970.
+pub(super) const OPENED_AT: i64 = 1_700_000_000;
 
 /// What central says.
 #[derive(Clone, Debug)]
@@ -136,14 +141,16 @@ pub(super) struct Start {
     desired: Option<Arc<Desired>>,
     settled: bool,
     at: u64,
+    certificate: CertificateReport,
+    trust: Option<Arc<Trust>>,
+    holds: Option<TrustDigest>,
 }
 
 impl Start {
     pub(super) fn claimed(world: &World) -> Self {
         Self {
             desired: Some(world.desired()),
-            settled: false,
-            at: 0,
+            ..Self::unclaimed()
         }
     }
 
@@ -152,7 +159,25 @@ impl Start {
             desired: None,
             settled: false,
             at: 0,
+            certificate: CertificateReport {
+                not_before: OPENED_AT - 900,
+                not_after: OPENED_AT + 86_400,
+            },
+            trust: None,
+            holds: None,
         }
+    }
+
+    /// The certificate ends so many seconds after the session opens.
+    pub(super) fn ends_in(mut self, seconds: i64) -> Self {
+        self.certificate.not_after = OPENED_AT + seconds;
+        self
+    }
+
+    /// Agents should trust this, and this one says that it keeps something.
+    pub(super) fn trust(self, trust: &Arc<Trust>, holds: Option<TrustDigest>) -> Self {
+        let trust = Some(Arc::clone(trust));
+        Self { trust, holds, ..self }
     }
 
     pub(super) fn settled(self) -> Self {
@@ -195,15 +220,21 @@ impl Agent {
         }
         let opening = Opening {
             now: start.at,
-            unix_seconds: 1_700_000_000,
+            unix_seconds: OPENED_AT,
             remote: RemoteName::new("remote-1").expect("a DNS label"),
             namespace: "istio-system".to_owned(),
             address: "10.0.0.1:1".to_owned(),
             replica: "hub-0".to_owned(),
             boot_id: "hub boot".to_owned(),
             heartbeat: limits::HEARTBEAT_INTERVAL,
+            certificate: start.certificate,
+            trust: start.trust,
         };
-        Session::new(hello(self.hashes(), start.settled), opening, start.desired, true)
+        let hello = convert::SessionHello {
+            trust_digest: start.holds,
+            ..hello(self.hashes(), start.settled)
+        };
+        Session::new(hello, opening, start.desired, true)
     }
 
     /// A session that has sent and settled everything.
@@ -307,6 +338,8 @@ pub(super) fn kind(frame: &v1::HubFrame) -> &'static str {
         Frame::Heartbeat(_) => "heartbeat",
         Frame::Drain(_) => "drain",
         Frame::Claim(_) => "claim",
+        Frame::Trust(_) => "trust",
+        Frame::Challenge(_) => "challenge",
     }
 }
 

@@ -16,6 +16,7 @@ fn resource_without_any_agent_is_created_and_says_what_to_run() {
         outline(&status),
         [
             ("Connected", "False", "AgentNeverConnected"),
+            ("CertificateValid", "Unknown", "NoAgent"),
             ("Accepted", "Unknown", "NoAgent"),
             ("Applied", "Unknown", "NoAgent"),
             ("FieldsImplemented", "True", "AllImplemented"),
@@ -61,6 +62,7 @@ fn settled_remote_is_available_with_everything_that_is_known() {
         outline(&status),
         [
             ("Connected", "True", "AgentConnected"),
+            ("CertificateValid", "True", "AllGood"),
             ("Accepted", "True", "AllAccepted"),
             ("Applied", "True", "AllApplied"),
             ("FieldsImplemented", "True", "AllImplemented"),
@@ -337,6 +339,7 @@ fn lost_agent_leaves_what_was_known_and_says_since_when() {
         outline(&status),
         [
             ("Connected", "False", "AgentDisconnected"),
+            ("CertificateValid", "True", "AllGood"),
             ("Accepted", "True", "AllAccepted"),
             ("Applied", "True", "AllApplied"),
             ("FieldsImplemented", "True", "AllImplemented"),
@@ -384,7 +387,7 @@ fn what_agents_said_keeps_its_generation_when_the_resource_goes_on_without_them(
     let generations = status.conditions.iter().map(|condition| condition.observed_generation);
     assert_eq!(
         generations.collect::<Vec<_>>(),
-        [Some(2), Some(1), Some(1), Some(2), Some(2)]
+        [Some(2), Some(2), Some(1), Some(1), Some(2), Some(2)]
     );
     assert_eq!(status.observed_generation, Some(2));
 }
@@ -430,7 +433,8 @@ fn status_of_unchanged_facts_stays_the_same_as_time_goes_by() {
 fn new_leader_does_not_put_its_name_on_a_session_that_it_never_had() {
     let mut world = World::lost(NOW);
     world.store(NOW);
-    let status = status(&world.remote, world.desired.as_ref(), None, None, "hub-9", NOW + 60);
+    (world.disconnected_at, world.last_certificate) = (None, None);
+    let status = status(&world.facts(), "hub-9", NOW + 60);
     assert_eq!(Some(status), world.remote.status);
 }
 

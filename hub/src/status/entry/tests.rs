@@ -2,9 +2,12 @@ use std::sync::Arc;
 
 use remote_istio::model::ApplyState;
 
-use super::super::conditions::time;
-use super::super::test_objects::{CONNECTED_AT, REPLICA, World, lanes, pilot};
+use super::super::conditions::{CERTIFICATE_VALID, IDENTITY_CONFLICT, time};
+use super::super::test_objects::{CONNECTED_AT, REPLICA, World, condition, lanes, pilot};
 use super::*;
+use crate::crd::State;
+use crate::registry::{Conflict, Party};
+use crate::report::CertificateReport;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -15,6 +18,8 @@ struct Trial {
     leads: bool,
     now: u64,
     position: u64,
+    /// Time alone changes what is said of certificates; most tests do without.
+    knows_certificates: bool,
 }
 
 impl Trial {
@@ -25,6 +30,7 @@ impl Trial {
             leads: false,
             now: 100 * SECOND,
             position: 10,
+            knows_certificates: false,
         }
     }
 
@@ -41,6 +47,10 @@ impl Trial {
             desired: self.world.desired.as_ref(),
             session: self.world.session.as_ref(),
             disconnected_at: self.world.disconnected_at,
+            identity: Identity {
+                certificate: self.world.identity().certificate.filter(|_| self.knows_certificates),
+                ..self.world.identity()
+            },
         };
         let here = Here {
             replica: REPLICA,
@@ -312,4 +322,63 @@ fn deletion_with_a_quiet_session_comes_back_by_itself_to_let_go() {
     assert_eq!(trial.step(), Step::At(115 * SECOND));
     trial.now = 115 * SECOND;
     assert_eq!(trial.write_finalizers().metadata.finalizers, Some(vec![]));
+}
+
+#[test]
+fn time_alone_wakes_the_writer_for_a_certificate_and_for_the_end_of_a_conflict() {
+    let mut trial = Trial::new(World::settled());
+    trial.knows_certificates = true;
+    // Tests begin at 100 s; a certificate of 1000 s after its issue at 100 s.
+    trial.world.session().certificate = CertificateReport {
+        not_before: CONNECTED_AT + 100 - 900,
+        not_after: CONNECTED_AT + 1_100,
+    };
+    let finalizers = trial.write_finalizers();
+    trial.watched(finalizers);
+    let written = trial.write_status();
+    trial.watched(written);
+    assert_eq!(trial.step(), Step::At(950 * SECOND), "85 percent");
+
+    trial.world.conflict = Some(Conflict {
+        holder: Party::bound("one"),
+        challenger: Party::bound("other"),
+        seen_at: 100 * SECOND,
+    });
+    let written = trial.after(2).write_status();
+    trial.watched(written);
+    assert_eq!(trial.step(), Step::At(700 * SECOND), "ten minutes after it showed");
+    trial.world.conflict = None;
+    let written = trial.after(598).write_status();
+    let conflict = condition(written.status.as_ref().expect("written"), IDENTITY_CONFLICT);
+    assert_eq!(
+        (conflict.status.as_str(), conflict.reason.as_str()),
+        ("False", "NoConflict")
+    );
+    trial.watched(written);
+
+    trial.now = 950 * SECOND;
+    let written = trial.write_status();
+    let overdue = condition(written.status.as_ref().expect("written"), CERTIFICATE_VALID);
+    assert_eq!(
+        (overdue.status.as_str(), overdue.reason.as_str()),
+        ("True", "RenewalOverdue")
+    );
+    trial.watched(written);
+    assert_eq!(trial.step(), Step::At(1_100 * SECOND), "its end");
+}
+
+#[test]
+fn renewal_writes_no_status() {
+    let mut trial = Trial::new(World::settled());
+    trial.knows_certificates = true;
+    let finalizers = trial.write_finalizers();
+    trial.watched(finalizers);
+    let written = trial.write_status();
+    trial.watched(written);
+    let certificate = &mut trial.world.session().certificate;
+    certificate.not_before += 57_600;
+    certificate.not_after += 57_600;
+    let overdue_at = certificate.overdue_at() - CONNECTED_AT;
+    let again = Step::At(u64::try_from(overdue_at).expect("later") * SECOND);
+    assert_eq!(trial.after(57_600).step(), again);
 }

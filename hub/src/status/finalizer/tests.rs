@@ -10,9 +10,7 @@ use crate::crd::SessionStatus;
 const SECOND: u64 = 1_000_000_000;
 
 fn decide(cleanup: &mut Cleanup, world: &World, now: u64) -> Finalizer {
-    let (desired, session) = (world.desired.as_ref(), world.session.as_ref());
-    let facts = Facts::new(&world.remote, desired, session, world.disconnected_at);
-    cleanup.decide(&facts, true, now)
+    cleanup.decide(&world.facts(), true, now)
 }
 
 fn once(world: &World) -> Finalizer {
@@ -137,8 +135,7 @@ fn finalizer_of_a_remote_that_no_agent_ever_joined_is_let_go_by_the_leader() {
     world.session = None;
     world.remote.status = None;
     assert_eq!(once(&world), Finalizer::Remove);
-    let facts = Facts::new(&world.remote, world.desired.as_ref(), None, None);
-    assert_eq!(Cleanup::default().decide(&facts, false, 0), Finalizer::Leave);
+    assert_eq!(Cleanup::default().decide(&world.facts(), false, 0), Finalizer::Leave);
     let session = Some(SessionStatus {
         start: 1,
         connection: 1,

@@ -1,0 +1,473 @@
+//! Looks after an identity that is in use: renews it, recovers it, follows the hub's trust, and keeps it all safe.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use remote_istio::enrolment::{Trust, TrustDigest};
+use remote_istio::limits;
+use remote_istio::process::Backoff;
+use remote_istio::tls::TlsSource;
+use remote_istio::transport::HubAddress;
+use remote_istio::wire::v1;
+use remote_istio::wire::v1::agent_frame::Frame;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+use super::calls::{Issued, renew};
+use super::establish::{Established, Tools, warn_unsaved};
+use super::kept::Kept;
+use super::key::PrivateKey;
+use super::pauses::{Failure, Pauses};
+use super::schedule;
+use super::step::is_new;
+use crate::link::{Guide, Hubs, Question, Refused};
+
+/// The clock is looked at this often: it may be set, and machines sleep.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// While the hub does not know this agent, the token file is looked at this often.
+const TOKEN_LOOK: Duration = Duration::from_secs(2);
+
+/// First and largest bound of the pause while the Secret cannot be written.
+const SAVE_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+
+/// What a keeper works with.
+pub struct KeeperParts {
+    /// What connections are made with.
+    pub tls: Arc<TlsSource>,
+    /// Addresses of the hub from flags, for when all others are out of date.
+    pub hubs: Vec<HubAddress>,
+    /// To the link.
+    pub guide: watch::Sender<Guide>,
+    /// From the link.
+    pub trusts: mpsc::Receiver<Question<v1::Trust>>,
+    /// The connection of the session that stands.
+    pub channel: watch::Receiver<Option<Channel>>,
+    /// For what the hub does not take this agent.
+    pub refused: watch::Receiver<Option<Refused>>,
+}
+
+/// The agent cannot go on in this process.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeeperError {
+    /// A new token was of another name.
+    #[error("the new token is of {new}, this agent ran as {old}: it starts anew")]
+    OtherRemote {
+        /// Whose identity was in use.
+        old: String,
+        /// Whose it is now.
+        new: String,
+    },
+}
+
+/// One identity in use.
+pub struct Keeper {
+    tools: Arc<Tools>,
+    parts: KeeperParts,
+    kept: Kept,
+    next: Option<Arc<PrivateKey>>,
+    /// Of the trust that stands in the Secret.
+    safe: TrustDigest,
+    /// Whether everything in use stands in the Secret.
+    saved: bool,
+    /// For what the hub does not take the certificate in use.
+    refused: Option<Refused>,
+    save: Attempts,
+    renew_at: SystemTime,
+    renewal: Attempts,
+    pauses: Pauses,
+    /// A trust whose keeping the hub waits for.
+    asked: Option<Question<TrustDigest>>,
+}
+
+/// When something is tried again, and what was said of it.
+struct Attempts {
+    backoff: Backoff,
+    not_before: Instant,
+    said: String,
+}
+
+impl Attempts {
+    fn new(pauses: (Duration, Duration)) -> Self {
+        Self {
+            backoff: Backoff::new(pauses, rand::random()),
+            not_before: Instant::now(),
+            said: String::new(),
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        Instant::now() >= self.not_before
+    }
+
+    fn succeeded(&mut self) {
+        self.backoff.reset();
+        self.not_before = Instant::now();
+        self.said.clear();
+    }
+
+    /// Whether this is news.
+    fn failed(&mut self, error: &str, pause: Duration) -> bool {
+        self.not_before = Instant::now() + pause;
+        let is_news = self.said != error;
+        error.clone_into(&mut self.said);
+        is_news
+    }
+}
+
+impl Keeper {
+    /// Takes over what was established, and tells the link where the hub is.
+    #[must_use]
+    pub fn new(established: Established, parts: KeeperParts) -> Self {
+        let Established {
+            tools,
+            kept,
+            next,
+            saved,
+            fresh,
+        } = established;
+        let keeper = Self {
+            safe: kept.trust.digest(),
+            renew_at: renewal_of(&kept),
+            tools,
+            parts,
+            kept,
+            next,
+            saved,
+            refused: None,
+            save: Attempts::new(SAVE_PAUSE),
+            renewal: Attempts::new(schedule::RETRY),
+            pauses: Pauses::new(rand::random()),
+            asked: None,
+        };
+        keeper.guide(fresh);
+        keeper
+    }
+
+    /// Works until `stop`.
+    ///
+    /// # Errors
+    /// The agent must start anew.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), KeeperError> {
+        tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            error = self.keep_on() => Err(error),
+        }
+    }
+
+    async fn keep_on(&mut self) -> KeeperError {
+        loop {
+            let wake = self.wake();
+            let parts = &mut self.parts;
+            let question = tokio::select! {
+                question = parts.trusts.recv() => match question {
+                    Some(question) => Some(question),
+                    // The link has ended; so does the process.
+                    None => std::future::pending().await,
+                },
+                Ok(()) = parts.channel.changed() => None,
+                Ok(()) = parts.refused.changed() => {
+                    self.refused = *parts.refused.borrow_and_update();
+                    None
+                }
+                () = sleep_until(wake) => None,
+            };
+            if let Some(question) = question {
+                self.trust(question);
+            }
+            if let Err(error) = self.work().await {
+                return error;
+            }
+        }
+    }
+
+    /// When to look again without being woken.
+    fn wake(&self) -> Instant {
+        let now = Instant::now();
+        let soon = |until: Duration| now + until.min(LOOK);
+        let due = match self.refused {
+            Some(Refused::NotKnown) => soon(TOKEN_LOOK),
+            Some(Refused::Expired) => self.renewal.not_before,
+            _ if self.left().is_zero() => self.renewal.not_before,
+            _ if self.parts.channel.borrow().is_some() => {
+                let until_renewal = self.renew_at.duration_since(SystemTime::now());
+                soon(until_renewal.unwrap_or_default()).max(self.renewal.not_before)
+            }
+            // Without a session nothing is due before the certificate's end.
+            _ => soon(self.left()),
+        };
+        let due = due.min(now + LOOK);
+        if self.saved { due } else { due.min(self.save.not_before) }
+    }
+
+    async fn work(&mut self) -> Result<(), KeeperError> {
+        if !self.saved && self.save.is_due() {
+            self.save().await;
+        }
+        if !self.renewal.is_due() {
+            return Ok(());
+        }
+        let channel = self.parts.channel.borrow().clone();
+        match (self.refused, channel) {
+            (Some(Refused::NotKnown), _) => self.rejoin().await,
+            (Some(Refused::Expired), _) => self.recover().await,
+            _ if self.left().is_zero() => self.recover().await,
+            (_, Some(channel)) if SystemTime::now() >= self.renew_at => self.renew(channel).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// What is left of the certificate.
+    fn left(&self) -> Duration {
+        let end = self.kept.certificate.not_after;
+        end.duration_since(SystemTime::now()).unwrap_or_default()
+    }
+
+    async fn renew(&mut self, channel: Channel) -> Result<(), KeeperError> {
+        let issued = match self.tools.next_key(&mut self.next).await {
+            Ok(key) => renew(channel, &self.kept, &key).await.map(|issued| (issued, key)),
+            Err(failure) => Err(failure),
+        };
+        let token = self.kept.token.clone();
+        let adopted = issued.and_then(|(issued, key)| self.adopt(issued, key, token));
+        self.tools
+            .metrics
+            .renewal(adopted.as_ref().map_or_else(Failure::as_str, |()| "renewed"));
+        match adopted {
+            Ok(()) => {
+                tracing::info!(until = %self.until(), "certificate renewed");
+                self.save().await;
+            }
+            Err(failure) => {
+                let pause = schedule::retry(self.renewal.backoff.next_pause(), self.left());
+                let error = failure.to_string();
+                if self.renewal.failed(&error, pause) {
+                    tracing::warn!(%error, ?pause, until = %self.until(), "the certificate could not be renewed, trying again");
+                } else {
+                    tracing::debug!(%error, ?pause, "still no new certificate");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn recover(&mut self) -> Result<(), KeeperError> {
+        let issued = match self.tools.next_key(&mut self.next).await {
+            Ok(key) => {
+                let issued = self.tools.enroller.recover(&self.kept, &key).await;
+                self.tools.counted("recover", issued).map(|issued| (issued, key))
+            }
+            Err(failure) => Err(failure),
+        };
+        let denied = matches!(&issued, Err(Failure::Refused(_)));
+        let token = self.kept.token.clone();
+        match issued.and_then(|(issued, key)| self.adopt(issued, key, token)) {
+            Ok(()) => {
+                tracing::info!(until = %self.until(), "the ended certificate was recovered");
+                self.pauses.reset();
+                self.save().await;
+            }
+            Err(failure) => {
+                self.enrolment_failed(&failure, "the ended certificate could not be recovered, trying again");
+            }
+        }
+        if denied { self.rejoin().await } else { Ok(()) }
+    }
+
+    /// The hub does not know this agent any more: a new token, if one lies ready, makes it known again.
+    async fn rejoin(&mut self) -> Result<(), KeeperError> {
+        let Ok(found) = self.tools.token().await else {
+            return Ok(());
+        };
+        if !is_new(Some(found.token.id()), &self.kept) {
+            return Ok(());
+        }
+        let issued = match self.tools.next_key(&mut self.next).await {
+            Ok(key) => {
+                let issued = self.tools.enroller.join(&found.token, &key).await;
+                self.tools.counted("join", issued).map(|issued| (issued, key))
+            }
+            Err(failure) => Err(failure),
+        };
+        let (issued, key) = match issued {
+            Ok(issued) => issued,
+            Err(failure) => {
+                self.enrolment_failed(&failure, "could not join again by the new token, trying again");
+                return Ok(());
+            }
+        };
+        let token = Some(found.token.id().to_owned());
+        let name = |kept: &Kept| format!("{} of {}", kept.certificate.remote, kept.trust.trust_domain);
+        let joined = issued.clone().with(Arc::clone(&key), token.clone());
+        if name(&joined) != name(&self.kept) {
+            let (old, new) = (name(&self.kept), name(&joined));
+            self.kept = joined;
+            self.save().await;
+            return Err(KeeperError::OtherRemote { old, new });
+        }
+        match self.adopt(issued, key, token) {
+            Ok(()) => {
+                tracing::info!(remote = %self.kept.certificate.remote, token = %found.token.id(), "joined the hub again");
+                self.pauses.reset();
+                self.save().await;
+            }
+            Err(failure) => self.enrolment_failed(&failure, "could not join again by the new token, trying again"),
+        }
+        Ok(())
+    }
+
+    fn enrolment_failed(&mut self, failure: &Failure, what: &'static str) {
+        let pause = self.pauses.after(failure);
+        let error = failure.to_string();
+        if self.renewal.failed(&error, pause) {
+            tracing::warn!(%error, ?pause, what, "no new certificate");
+        } else {
+            tracing::debug!(%error, ?pause, what, "still no new certificate");
+        }
+    }
+
+    /// Uses a new certificate from here on, whole or not at all.
+    fn adopt(&mut self, issued: Issued, key: Arc<PrivateKey>, token: Option<String>) -> Result<(), Failure> {
+        let kept = issued.with(key, token);
+        // Whatever is wrong with it, the next attempt is better off with another key.
+        self.next = None;
+        let replaced = self.parts.tls.replace(&kept.material());
+        replaced.map_err(|error| Failure::Unusable(error.to_string()))?;
+        self.kept = kept;
+        self.saved = false;
+        self.refused = None;
+        self.renew_at = renewal_of(&self.kept);
+        self.renewal.succeeded();
+        self.guide(true);
+        Ok(())
+    }
+
+    /// Uses the hub's trust from here on, and answers once it is safe.
+    fn trust(&mut self, question: Question<v1::Trust>) {
+        let Question { asked, answers } = question;
+        let trust = match self.judge(&asked) {
+            Ok(trust) => trust,
+            Err(failure) => {
+                tracing::warn!(%failure, "the hub's new trust cannot be taken, the old one stays");
+                return self.answer(&answers, &failure);
+            }
+        };
+        let digest = trust.digest();
+        if digest != self.kept.trust.digest() {
+            let (hubs, epoch) = (trust.hubs.len(), trust.epoch);
+            tracing::info!(epoch, hubs, roots = trust.roots.len(), "the hub sent a new trust");
+            self.kept.trust = trust;
+            self.saved = false;
+            self.renew_at = self.renew_at.min(renewal_of(&self.kept));
+        }
+        self.asked = Some(Question { asked: digest, answers });
+        self.save.not_before = Instant::now();
+        if self.saved {
+            self.answer_asked();
+        }
+    }
+
+    fn judge(&self, wire: &v1::Trust) -> Result<Trust, String> {
+        let trust = Trust::read(wire).map_err(|error| error.to_string())?;
+        let own = &self.kept.trust.trust_domain;
+        if trust.trust_domain != *own {
+            return Err(format!(
+                "its trust domain is {:?}, not {own:?}; join again",
+                trust.trust_domain
+            ));
+        }
+        let kept = Kept {
+            trust: trust.clone(),
+            ..self.kept.clone()
+        };
+        self.parts
+            .tls
+            .replace(&kept.material())
+            .map_err(|error| error.to_string())?;
+        Ok(trust)
+    }
+
+    fn answer_asked(&mut self) {
+        if let Some(Question { asked, answers }) = self.asked.take()
+            && asked == self.safe
+        {
+            self.answer(&answers, "");
+        }
+    }
+
+    fn answer(&self, answers: &mpsc::Sender<Frame>, failure: &str) {
+        let kept = v1::TrustKept {
+            epoch: self.kept.trust.epoch,
+            digest: self.safe.to_vec(),
+            failure: limits::detail(failure),
+        };
+        // A stream that has ended hears it in the next hello.
+        if answers.try_send(Frame::TrustKept(kept)).is_err() {
+            tracing::debug!("the stream ended before it heard that its trust is kept");
+        }
+    }
+
+    async fn save(&mut self) {
+        match self.tools.store.keep(&self.kept).await {
+            Ok(()) => {
+                self.saved = true;
+                self.safe = self.kept.trust.digest();
+                self.save.succeeded();
+                self.guide(false);
+                self.answer_asked();
+                self.blank_used().await;
+            }
+            Err(error) => {
+                let pause = self.save.backoff.next_pause();
+                if self.save.failed(&error.to_string(), pause) {
+                    warn_unsaved(&error);
+                    if let Some(Question { answers, .. }) = &self.asked {
+                        self.answer(answers, &format!("cannot be kept: {error}"));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn blank_used(&self) {
+        if let Ok(found) = self.tools.token().await
+            && Some(found.token.id()) == self.kept.token.as_deref()
+        {
+            self.tools.blank(&found.token).await;
+        }
+    }
+
+    /// Tells the link what it needs to know.
+    fn guide(&self, issued: bool) {
+        self.tools.metrics.trust_epoch(self.kept.trust.epoch);
+        self.parts.guide.send_modify(|guide| {
+            guide.hubs = Hubs {
+                first: self.kept.trust.hubs.clone(),
+                last: self.parts.hubs.clone(),
+            };
+            guide.trust = Some(self.safe);
+            if issued {
+                guide.issued_at = Some(Instant::now());
+            }
+        });
+    }
+
+    fn until(&self) -> humantime::Rfc3339Timestamp {
+        humantime::format_rfc3339_seconds(self.kept.certificate.not_after)
+    }
+}
+
+/// When a certificate is to be renewed for its age or for its signer.
+fn renewal_of(kept: &Kept) -> SystemTime {
+    let (not_before, not_after) = (kept.certificate.not_before, kept.certificate.not_after);
+    let by_age = schedule::renew_at(not_before, not_after, rand::random());
+    if !kept.is_of_an_older_signer() {
+        return by_age;
+    }
+    by_age.min(SystemTime::now() + schedule::spread(not_before, not_after, rand::random()))
+}
+
+#[cfg(test)]
+mod tests;

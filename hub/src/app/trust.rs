@@ -1,0 +1,93 @@
+//! Where this hub's own certificate comes from, and with it the trust it hands out: files, or the authority that signs.
+
+use std::sync::Arc;
+
+use kube::Client;
+use remote_istio::enrolment::Trust;
+use remote_istio::identity::Identity;
+use remote_istio::tls::{CertificateFiles, TlsSource};
+use tokio::sync::watch;
+
+use super::StartError;
+use crate::args::{Config, LinkCa};
+use crate::authority::{self, Authority, AuthorityError, Mode, PublicAddresses};
+
+/// Whom this hub speaks as.
+pub(super) enum LinkTrust {
+    /// Certificates of both ends come from elsewhere.
+    Files(Arc<TlsSource>),
+    /// The hub signs.
+    Signed(Arc<Authority>),
+}
+
+impl LinkTrust {
+    /// Reads the files, or the CA.
+    pub(super) async fn start(config: &Config, calls: &Client) -> Result<Self, StartError> {
+        let (mode, secret) = match &config.link {
+            LinkCa::Files(files) => return load_files(files, &config.trust_domain).map(Self::Files),
+            LinkCa::Made { secret } => (Mode::Made, secret),
+            LinkCa::Brought { secret } => (Mode::Brought, secret),
+        };
+        let settings = authority::Settings {
+            namespace: config.namespace.clone(),
+            secret_name: secret.clone(),
+            mode,
+            trust_domain: config.trust_domain.clone(),
+            replica: config.replica.clone(),
+            public: PublicAddresses {
+                hubs: config.public_sync.clone(),
+                enrolments: config.public_enrolment.clone(),
+            },
+            lifetime: config.certificate_lifetime,
+            recovery: config.recovery_period,
+        };
+        Authority::start(calls, settings)
+            .await
+            .map(Self::Signed)
+            .map_err(authority_error)
+    }
+
+    /// The hub's own certificate.
+    pub(super) fn tls(&self) -> Arc<TlsSource> {
+        match self {
+            Self::Files(tls) => Arc::clone(tls),
+            Self::Signed(authority) => authority.tls(),
+        }
+    }
+
+    /// What agents are told to trust; nothing where certificates come from elsewhere.
+    pub(super) fn handed_out(&self) -> Option<watch::Receiver<Arc<Trust>>> {
+        match self {
+            Self::Files(_) => None,
+            Self::Signed(authority) => Some(authority.trust()),
+        }
+    }
+}
+
+fn load_files(files: &CertificateFiles, trust_domain: &str) -> Result<Arc<TlsSource>, StartError> {
+    let loaded = TlsSource::load(files.clone(), trust_domain);
+    let tls = loaded.map_err(|error| StartError::Configuration(error.into()))?;
+    let identity = tls.own().identity;
+    if identity == Identity::Hub {
+        return Ok(tls);
+    }
+    Err(StartError::Configuration(anyhow::anyhow!(
+        "--certificate {} stands for {}, a hub's must stand for {}",
+        files.certificate.display(),
+        identity.uri(trust_domain),
+        Identity::Hub.uri(trust_domain),
+    )))
+}
+
+/// A restart helps only where the API server was the reason.
+fn authority_error(error: AuthorityError) -> StartError {
+    let may_pass = matches!(
+        error,
+        AuthorityError::Api { .. } | AuthorityError::Late(_) | AuthorityError::Contended(..)
+    );
+    if may_pass {
+        StartError::Other(error.into())
+    } else {
+        StartError::Configuration(error.into())
+    }
+}
