@@ -1,10 +1,12 @@
 # The ways into this tree. `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo playground playground-down test lint bench docs tools build build-release rust go
+.PHONY: help demo playground playground-down test lint bench docs fuzz fuzz-seeds tools build build-release rust go
 
 REMOTES ?= 2
 PLAYGROUND_FLAGS ?=
+FUZZ_SECONDS ?= 120
+FUZZ_TARGETS ?= $(notdir $(wildcard tests/fuzz/corpus/*))
 
 # Commands of the hub beside run, with '-' for a blank.
 HUB_COMMANDS := token-create token-list token-revoke join-list join-approve join-deny revoke release identity-list \
@@ -45,6 +47,12 @@ docs: build ## Writes the generated pages: docs/flags.md, deploy/crds
 		for command in $(HUB_COMMANDS); do section remote-istio-hub $${command//-/ }; done; \
 		section remote-istio-agent run; \
 	} > docs/flags.md
+
+fuzz: rust ## Fuzzes what strangers and peers can send, each target for FUZZ_SECONDS=120 (needs a C++ compiler)
+	@tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
+fuzz-seeds: ## Writes the first inputs of each corpus anew
+	cargo test --package remote-istio-tests --test corpus -- --ignored seeds_are_written
 
 tools: build ## Builds etcd, Kubernetes, kwok and grpcurl from Go modules into the tool cache, once
 	@target/debug/tools

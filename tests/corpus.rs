@@ -84,7 +84,7 @@ fn corpora_stay_small_and_each_belongs_to_a_target() {
         .sum();
     assert!(
         all <= CORPORA_MAX_BYTES,
-        "{all} bytes: minimise them with `make fuzz-minimise`"
+        "{all} bytes: `make fuzz` keeps them small"
     );
 }
 

@@ -1,5 +1,6 @@
 //! Command line and environment, checked into a [`Config`] or an [`Operation`].
 
+mod operation;
 mod orders;
 mod run;
 #[cfg(test)]
@@ -12,8 +13,8 @@ use clap::{Parser, Subcommand};
 use remote_istio::identity::DEFAULT_TRUST_DOMAIN;
 use remote_istio::model::is_dns_label;
 
+pub use self::operation::{Operation, Order, Output, TokenOutput, TokenRequest};
 use self::orders::{CaOrders, IdentityOrders, JoinOrders, ReleaseArgs, RevokeArgs, TokenOrders};
-pub use self::orders::{Operation, Order, Output, TokenOutput, TokenRequest};
 use self::run::RunArgs;
 pub use self::run::{Config, LinkCa};
 

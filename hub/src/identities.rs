@@ -4,6 +4,7 @@
 mod cut;
 mod judge;
 mod report;
+mod sink;
 #[cfg(test)]
 mod tests;
 
@@ -27,10 +28,11 @@ use tokio_util::sync::CancellationToken;
 use self::cut::Connections;
 pub use self::judge::judge;
 use self::report::Reports;
+use self::sink::RecordSink;
 use crate::crd::RemoteIdentity;
 use crate::events::{Events, Kind, Reason, Subject};
 use crate::metrics::PREFIX;
-use crate::watch::{Change, Mirror, Sink, Statistics, WatchStatistics, follow};
+use crate::watch::{Change, Mirror, Statistics, WatchStatistics, follow};
 
 /// From the moment a session is told of its end to the cut of its connection.
 const CUT_AFTER: Duration = Duration::from_millis(500);
@@ -260,55 +262,6 @@ async fn wait_until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Feeds the records from the watch.
-struct RecordSink(Arc<Identities>);
-
-impl Sink<DeserializeGuard<RemoteIdentity>> for RecordSink {
-    fn listed(&self, objects: Vec<DeserializeGuard<RemoteIdentity>>, _: u64, _: u64) {
-        let identities = &self.0;
-        let records = objects.into_iter().filter_map(readable).collect();
-        let changes = identities.records.write().listed(records);
-        identities.changed(changes);
-        identities.listed.send_replace(true);
-    }
-
-    fn applied(&self, object: DeserializeGuard<RemoteIdentity>, _: u64) {
-        if let Some(record) = readable(object) {
-            self.0.wrote(record);
-        }
-    }
-
-    fn deleted(&self, object: &DeserializeGuard<RemoteIdentity>, _: u64) {
-        if let Ok(record) = &object.0 {
-            let identities = &self.0;
-            let change = identities.records.write().deleted(record);
-            identities.changed(change);
-        }
-    }
-
-    fn unknown(&self) {
-        let identities = &self.0;
-        if identities.settings.unknown_allowed && !identities.listed.send_replace(true) {
-            tracing::warn!("RemoteIdentity is not installed: no certificate can be revoked");
-        }
-    }
-}
-
-/// Nothing where it was written by a release that knows more: who cannot be judged is unknown.
-fn readable(guard: DeserializeGuard<RemoteIdentity>) -> Option<RemoteIdentity> {
-    match guard.0 {
-        Ok(mut record) => {
-            record.metadata.managed_fields = None;
-            Some(record)
-        }
-        Err(invalid) => {
-            let name = invalid.metadata.name.unwrap_or_default();
-            tracing::warn!(%name, error = %invalid.error, "RemoteIdentity cannot be read and counts as absent");
-            None
-        }
     }
 }
 

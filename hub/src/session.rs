@@ -31,7 +31,7 @@ use self::control::Control;
 use self::lane::LaneSession;
 use self::trust::TrustState;
 use crate::index::Desired;
-use crate::report::{CertificateReport, LaneReport, SessionEpoch, SessionReport};
+use crate::report::{LaneReport, SessionEpoch, SessionReport};
 
 /// Between two looks at whether the agent still lives, nanoseconds; heartbeats alone come too seldom for that.
 const LIFE_CHECK_INTERVAL: u64 = 5_000_000_000;

@@ -49,7 +49,9 @@ fn replicas_that_start_at_once_on_an_empty_secret_agree_on_one_ca() {
         let mut roots = Vec::new();
         for (invitation, hub) in invitations.iter().zip(hubs) {
             assert_eq!(invitation.pins, invitations[0].pins);
-            let answer = Joiner::new("cluster").join(hub, &invitation.pins, &invitation.token).await;
+            let answer = Joiner::new("cluster")
+                .join(hub, &invitation.pins, &invitation.token)
+                .await;
             let answer = answer.expect("joined");
             let issued = issued(&answer).expect("a certificate");
             roots.push(issued.trust.clone().expect("a trust").roots);
@@ -74,14 +76,22 @@ fn ca_that_is_brought_signs_also_as_an_intermediate() {
         // Its owner puts an intermediate in its place.
         let below = mesh.authority().intermediate("signs today").expect("a CA");
         let root = mesh.authority().bundle();
-        mesh.bring(&format!("{}{root}", below.bundle()), &below.key(), &root).await;
+        mesh.bring(&format!("{}{root}", below.bundle()), &below.key(), &root)
+            .await;
         mesh.start_hub().await;
         mesh.start_agent(0).await;
         let renewed = mesh.remote(0).until_another_certificate(&certificate).await;
-        assert!(renewed.contains(below.bundle().trim()), "the chain leads to the root: {renewed}");
+        assert!(
+            renewed.contains(below.bundle().trim()),
+            "the chain leads to the root: {renewed}"
+        );
         mesh.until_sessions(1).await;
         let kept = mesh.ca_secret().await.expect("there");
-        assert_eq!(kept.keys().collect::<Vec<_>>(), ["ca.crt", "tls.crt", "tls.key"], "it is not ours to write");
+        assert_eq!(
+            kept.keys().collect::<Vec<_>>(),
+            ["ca.crt", "tls.crt", "tls.key"],
+            "it is not ours to write"
+        );
     });
 }
 
@@ -93,7 +103,10 @@ fn hub_without_its_secret_ends_with_64_and_says_what_to_apply() {
         mesh.launch_hub();
         assert_eq!(mesh.hub_mut().wait().await.expect("it ends"), 64);
         let log = mesh.hub_log();
-        assert!(log.contains(&format!("no-secret/{CA_SECRET}")) && log.contains("apply the roles"), "{log}");
+        assert!(
+            log.contains(&format!("no-secret/{CA_SECRET}")) && log.contains("apply the roles"),
+            "{log}"
+        );
     });
 }
 
@@ -116,7 +129,10 @@ fn brought_ca_that_cannot_sign_ends_the_hub_with_64_and_names_the_entry() {
             let code = mesh.hub_mut().wait().await.expect("it ends");
             let log = mesh.hub_log();
             assert_eq!(code, 64, "{named}: {log}");
-            assert!(log.lines().last().is_some_and(|line| line.contains(named)), "{named}: {log}");
+            assert!(
+                log.lines().last().is_some_and(|line| line.contains(named)),
+                "{named}: {log}"
+            );
         }
     });
 }
@@ -141,7 +157,9 @@ fn secret_deleted_under_a_running_hub_stays_away_and_the_hub_goes_on_and_says_so
         }
         assert_eq!(mesh.ca_secret().await, None, "no other was made");
         let warnings = mesh.whole_hub_log();
-        let warned = warnings.lines().filter(|line| line.contains("WARN") && line.contains(CA_SECRET));
+        let warned = warnings
+            .lines()
+            .filter(|line| line.contains("WARN") && line.contains(CA_SECRET));
         assert_eq!(warned.count(), 1, "it is said once");
 
         // A restart does not make another one either.
@@ -183,7 +201,10 @@ fn secret_that_is_updated_half_keeps_the_old_ca_until_the_rest_is_there() {
             .await;
         let answer = answer.expect("joined");
         let chain = &issued(&answer).expect("a certificate").chain;
-        assert_eq!(Facts::of_der(&chain[0]).names, ["spiffe://remote-istio.local/remote/half-other"]);
+        assert_eq!(
+            Facts::of_der(&chain[0]).names,
+            ["spiffe://remote-istio.local/remote/half-other"]
+        );
 
         let certificate = mesh.remote(0).until_certificate().await;
         mesh.write_ca_secret(entry("tls.key", &next.key())).await;
@@ -196,7 +217,10 @@ fn secret_that_is_updated_half_keeps_the_old_ca_until_the_rest_is_there() {
         mesh.until_sessions(1).await;
         let ended = mesh.hub_metric("sessions_ended_total", &[]).await;
         let superseded = mesh.hub_metric("sessions_ended_total", &["superseded"]).await;
-        assert!((ended - superseded - before).abs() < 0.5, "{ended} sessions ended, {superseded} superseded");
+        assert!(
+            (ended - superseded - before).abs() < 0.5,
+            "{ended} sessions ended, {superseded} superseded"
+        );
     });
 }
 

@@ -48,7 +48,10 @@ fn remote_joins_by_a_token_and_is_synced() {
         assert!(identity["spec"]["revoked"].is_null(), "{identity}");
         let token = mesh.token(&invitation).await;
         assert_eq!(token["status"]["state"], "Used");
-        assert!(!token.to_string().contains(&invitation.token), "the record has the hash alone");
+        assert!(
+            !token.to_string().contains(&invitation.token),
+            "the record has the hash alone"
+        );
         mesh.until_event("Joined", "RemoteIstio", "joins-0").await;
         mesh.until_condition(0, "CertificateValid", "True").await;
 
@@ -58,7 +61,11 @@ fn remote_joins_by_a_token_and_is_synced() {
         assert_eq!(facts.names, ["spiffe://remote-istio.local/remote/joins-0"]);
         assert_eq!(facts.usages, ["client"]);
         assert!(!facts.is_ca);
-        assert!(!kept.contains_key("next.key"), "nothing is under way: {:?}", kept.keys());
+        assert!(
+            !kept.contains_key("next.key"),
+            "nothing is under way: {:?}",
+            kept.keys()
+        );
 
         // The token is nowhere any more but in the hands of who made it.
         eventually("the token is blanked", || async {
@@ -121,13 +128,7 @@ fn tokens_that_are_worth_nothing_are_refused_alike() {
         let wrong_secret = format!("{}.{}", good.id(), expiring.token.split_once('.').expect("id.secret").1);
         let unknown = format!("aaaaaaaa.{secret}");
         let mut words = Vec::new();
-        for token in [
-            &expiring.token,
-            &revoked.token,
-            &other.token,
-            &wrong_secret,
-            &unknown,
-        ] {
+        for token in [&expiring.token, &revoked.token, &other.token, &wrong_secret, &unknown] {
             // Five failures a minute are let through; the sixth would hear of the limit.
             words.push(refused(join(token).await).message().to_owned());
         }
@@ -137,7 +138,10 @@ fn tokens_that_are_worth_nothing_are_refused_alike() {
         for reason in ["expired", "wrong_secret", "unknown_token", "other_cluster"] {
             mesh.until_hub_logs(reason).await;
         }
-        assert_eq!(mesh.token(&good).await["status"]["state"].as_str().unwrap_or("Unused"), "Unused");
+        assert_eq!(
+            mesh.token(&good).await["status"]["state"].as_str().unwrap_or("Unused"),
+            "Unused"
+        );
         for name in ["alike-expired", "alike-revoked", "alike-other"] {
             assert_eq!(mesh.identity(name).await, None, "{name}");
         }
@@ -162,7 +166,9 @@ fn token_that_two_keys_bring_to_two_hubs_at_once_has_one_winner() {
                 .zip(hubs)
                 .map(|(joiner, hub)| joiner.join(hub, &invitation.pins, &invitation.token));
             let answers = join_all(joins).await;
-            let winners = answers.iter().filter(|answer| answer.as_ref().is_ok_and(|answer| issued(answer).is_some()));
+            let winners = answers
+                .iter()
+                .filter(|answer| answer.as_ref().is_ok_and(|answer| issued(answer).is_some()));
             // The loser may have been so early that the winner finds the token dead: then there is none, never two.
             let count = winners.count();
             assert!(count <= 1, "round {round}: {answers:?}");
@@ -224,7 +230,10 @@ fn hub_and_agent_killed_between_token_and_name_go_on_from_there() {
         mesh.launch_agent(0).await;
         let certificate = mesh.remote(0).until_certificate().await;
         let answered = used["status"]["certificate"].as_str().expect("kept for this").trim();
-        assert!(certificate.starts_with(answered), "it is the one that was signed before");
+        assert!(
+            certificate.starts_with(answered),
+            "it is the one that was signed before"
+        );
         mesh.until_sessions(1).await;
         assert_eq!(mesh.central_objects("RemoteIdentity").await.len(), 1);
         assert_eq!(mesh.events("TokenReplayed").await, Vec::<serde_json::Value>::new());
@@ -245,13 +254,20 @@ fn name_of_another_cluster_is_refused_until_it_is_released() {
         mesh.until_agent_logs(1, "remote-istio-hub release taken-0").await;
         mesh.until_ready(0).await;
         let token = mesh.token(&invitation).await;
-        assert_eq!(token["status"]["state"].as_str().unwrap_or("Unused"), "Unused", "it is not used up");
+        assert_eq!(
+            token["status"]["state"].as_str().unwrap_or("Unused"),
+            "Unused",
+            "it is not used up"
+        );
 
         mesh.command(&["release", "taken-0"]).await;
         mesh.remote(1).until_certificate().await;
         let identity = mesh.identity("taken-0").await.expect("bound");
         assert_eq!(identity["spec"]["clusterUid"], mesh.remote(1).cluster_uid().await);
-        assert!(identity["spec"]["released"].is_null() || identity["spec"]["released"] == false, "{identity}");
+        assert!(
+            identity["spec"]["released"].is_null() || identity["spec"]["released"] == false,
+            "{identity}"
+        );
         // The certificate of the one before counts no longer.
         mesh.until_agent_logs(0, "certificate revoked").await;
         mesh.pod("pilot-a", "istio=pilot", "10.1.0.1").ready().await;
@@ -316,7 +332,10 @@ fn wrong_pin_and_wrong_host_send_no_token() {
         mesh.remote_mut(0).kill_agent().await;
         let token = mesh.token(&invitation).await;
         assert_eq!(token["status"]["state"].as_str().unwrap_or("Unused"), "Unused");
-        assert!(mesh.hub_metric("joins_total", &[]).await.abs() < 0.5, "no request was sent");
+        assert!(
+            mesh.hub_metric("joins_total", &[]).await.abs() < 0.5,
+            "no request was sent"
+        );
 
         mesh.give(0, &invitation);
         mesh.start_agent(0).await;

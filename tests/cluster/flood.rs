@@ -36,7 +36,11 @@ struct Answers {
 fn resident(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a line");
-    let kilobytes: u64 = line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number");
+    let kilobytes: u64 = line
+        .split_whitespace()
+        .nth(1)
+        .and_then(|number| number.parse().ok())
+        .expect("a number");
     kilobytes * 1024
 }
 
@@ -109,7 +113,9 @@ fn ten_thousand_wrong_tokens_change_nothing_for_those_who_work() {
                 mesh.delete_pod(&format!("pilot-{}", changes - 1)).await;
                 let address = format!("10.1.{}.{}", changes / 200, changes % 200 + 1);
                 let changed = Instant::now();
-                mesh.pod(&format!("pilot-{changes}"), "istio=pilot", &address).ready().await;
+                mesh.pod(&format!("pilot-{changes}"), "istio=pilot", &address)
+                    .ready()
+                    .await;
                 log.until(&[&address]).await;
                 slowest = slowest.max(changed.elapsed());
             }
@@ -119,12 +125,18 @@ fn ten_thousand_wrong_tokens_change_nothing_for_those_who_work() {
             () = work => unreachable!("it goes on"),
         }
         let grown = resident(pid).saturating_sub(before);
-        println!("{answers:?} in {:?}; {changes} changes, the slowest {slowest:?}; memory grew by {grown} bytes", started.elapsed());
+        println!(
+            "{answers:?} in {:?}; {changes} changes, the slowest {slowest:?}; memory grew by {grown} bytes",
+            started.elapsed()
+        );
         let (refused, limited) = (
             answers.refused.load(Ordering::Relaxed),
             answers.limited.load(Ordering::Relaxed),
         );
-        assert!(refused + limited >= usize::from(STRANGERS) * TRIES * 9 / 10, "{answers:?}");
+        assert!(
+            refused + limited >= usize::from(STRANGERS) * TRIES * 9 / 10,
+            "{answers:?}"
+        );
         assert!(limited > refused, "whoever goes on is told to stop: {answers:?}");
         assert!(grown < GROWTH, "memory grew by {grown} bytes");
         assert!(changes > 3, "the others worked meanwhile: {changes}");
@@ -132,7 +144,9 @@ fn ten_thousand_wrong_tokens_change_nothing_for_those_who_work() {
         assert_eq!(mesh.central_objects("JoinToken").await, written, "nothing was written");
         // Who has a good token is let in, from where nobody knocked in vain.
         let invitation = mesh.invite_as("flood-9", &[]).await;
-        let answer = Joiner::new("cluster").join(mesh.enrolment_address(), &pins, &invitation.token).await;
+        let answer = Joiner::new("cluster")
+            .join(mesh.enrolment_address(), &pins, &invitation.token)
+            .await;
         answer.expect("joined");
     });
 }

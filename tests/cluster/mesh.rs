@@ -176,7 +176,9 @@ impl<'clusters> Mesh<'clusters> {
             Some(trust) => mesh.prepare_joining(&trust).await,
         }
         for index in 0..remotes {
-            let remote = mesh.prepare_remote(clusters.remote(index), &mesh.remote_name(index), name).await;
+            let remote = mesh
+                .prepare_remote(clusters.remote(index), &mesh.remote_name(index), name)
+                .await;
             mesh.remotes.push(remote);
         }
         mesh

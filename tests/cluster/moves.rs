@@ -36,7 +36,9 @@ fn hub_that_moved_to_another_address_is_found_also_by_an_agent_that_was_restarte
         mesh.kill_hub().await;
         mesh.ways().sync.set(Traffic::Refuse);
         mesh.hub_mut().publish(&[next_sync], &[old_enrolment]);
-        mesh.hub_mut().command_mut().set_flag("sync-address", [next_sync.to_string()]);
+        mesh.hub_mut()
+            .command_mut()
+            .set_flag("sync-address", [next_sync.to_string()]);
         mesh.start_hub().await;
         mesh.start_agent(1).await;
         mesh.until_sessions(2).await;
@@ -76,7 +78,11 @@ fn remote_behind_a_proxy_joins_and_is_synced_through_it() {
         for authority in [sync, enrolment] {
             assert!(asked.iter().any(|asked| asked == authority), "{authority}: {asked:?}");
         }
-        assert!(asked.iter().all(|asked| asked.ends_with(".hub.test:8444") || asked.ends_with(".hub.test:8443")));
+        assert!(
+            asked
+                .iter()
+                .all(|asked| asked.ends_with(".hub.test:8444") || asked.ends_with(".hub.test:8443"))
+        );
     });
 }
 
@@ -98,7 +104,10 @@ fn remote_whose_store_is_full_asks_for_nothing_until_it_can_keep_its_key() {
         Etcd(etcd.address()).set_full(true).await.expect("etcd");
         mesh.give(index, &invitation);
         mesh.until_agent_logs(index, "database space exceeded").await;
-        assert!(mesh.hub_metric("joins_total", &[]).await.abs() < 0.5, "no request was sent");
+        assert!(
+            mesh.hub_metric("joins_total", &[]).await.abs() < 0.5,
+            "no request was sent"
+        );
         let token = mesh.token(&invitation).await;
         assert_eq!(token["status"]["state"].as_str().unwrap_or("Unused"), "Unused");
         Etcd(etcd.address()).set_full(false).await.expect("etcd");

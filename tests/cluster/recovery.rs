@@ -42,7 +42,8 @@ fn remote_that_was_off_past_its_certificates_end_recovers_without_a_token() {
         let now = mesh.identity("was-off-0").await.expect("bound");
         assert_eq!(now["spec"], bound["spec"], "it joined no second time");
         assert_eq!(mesh.token(&invitation).await["status"]["state"], "Used");
-        mesh.until_hub_metric("recoveries_total", &[], |count| count >= 1.0).await;
+        mesh.until_hub_metric("recoveries_total", &[], |count| count >= 1.0)
+            .await;
     });
 }
 
@@ -106,8 +107,12 @@ fn recovery_takes_the_key_the_cluster_and_the_connection() {
         let uid = mesh.remote(0).cluster_uid().await;
         // The binding goes back to before the certificates that this test signs.
         let early = "2020-01-01T00:00:00Z";
-        mesh.central_merge("RemoteIdentity", "proofs-0", &serde_json::json!({"spec": {"notBefore": early}}))
-            .await;
+        mesh.central_merge(
+            "RemoteIdentity",
+            "proofs-0",
+            &serde_json::json!({"spec": {"notBefore": early}}),
+        )
+        .await;
         let good = past(&mesh, "proofs-0");
         let foreign = Joiner::new("another-cluster");
         let refused = foreign.recover(hub, &pins, &good).await.expect_err("another cluster");

@@ -50,7 +50,9 @@ async fn course(mesh: &Mesh<'_>) -> Course {
         course.slowest = course.slowest.max(changed.elapsed());
         course.changes += 1;
         if number % 8 == 0 {
-            course.serials.insert(Facts::of(&remote.until_certificate().await).serial);
+            course
+                .serials
+                .insert(Facts::of(&remote.until_certificate().await).serial);
         }
     }
     let sets = log.history();
@@ -78,9 +80,17 @@ fn changes_arrive_while_every_certificate_is_renewed_every_few_seconds() {
         let (without, with) = tokio::join!(course(&steady), course(&renewing));
         println!("without renewal {without:?}\nwith renewal {with:?}");
         assert_eq!(without.serials.len(), 1);
-        assert!(with.serials.len() >= 8, "{} certificates in a minute", with.serials.len());
+        assert!(
+            with.serials.len() >= 8,
+            "{} certificates in a minute",
+            with.serials.len()
+        );
         let hub_after = raw_client::certificate_for("127.0.0.1", renewing.hub_address(), &ca).await;
-        assert_ne!(Facts::of_der(&hub_before).serial, Facts::of_der(&hub_after).serial, "the hub's own too");
+        assert_ne!(
+            Facts::of_der(&hub_before).serial,
+            Facts::of_der(&hub_after).serial,
+            "the hub's own too"
+        );
         assert!(
             with.slowest <= without.slowest * 2 + NOISE,
             "the slowest change took {:?} with renewal and {:?} without",
@@ -88,7 +98,11 @@ fn changes_arrive_while_every_certificate_is_renewed_every_few_seconds() {
             without.slowest
         );
         // Every session ended because the next one was there.
-        assert!(renewing.sessions_ended_otherwise().await.abs() < 0.5, "{}", renewing.hub_log());
+        assert!(
+            renewing.sessions_ended_otherwise().await.abs() < 0.5,
+            "{}",
+            renewing.hub_log()
+        );
         let superseded = renewing.hub_metric("sessions_ended_total", &["superseded"]).await;
         assert!(superseded >= 8.0, "{superseded} sessions were followed by the next");
         renewing.until_condition(0, "CertificateValid", "True").await;
@@ -130,7 +144,10 @@ fn agent_cannot_be_renewed_under_another_name() {
         let keys = mesh.remote(0).kept().await;
         eventually("nothing is under way between renewals", || async {
             let now = mesh.remote(0).kept().await;
-            seen(!now.contains_key("next.key"), format!("{:?} {:?}", keys.keys(), now.keys()))
+            seen(
+                !now.contains_key("next.key"),
+                format!("{:?} {:?}", keys.keys(), now.keys()),
+            )
         })
         .await;
     });

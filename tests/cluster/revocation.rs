@@ -19,14 +19,17 @@ fn revoked_remote_is_cut_off_at_once_stays_so_and_may_join_anew() {
         mesh.join(0).await;
         mesh.until_ready(0).await;
         let started = Instant::now();
-        mesh.command(&["revoke", "revoked-0", "--reason", "the cluster was sold"]).await;
+        mesh.command(&["revoke", "revoked-0", "--reason", "the cluster was sold"])
+            .await;
         mesh.until_sessions(0).await;
         println!("the session ended {:?} after the command was given", started.elapsed());
         mesh.until_agent_logs(0, "certificate revoked").await;
         let condition = mesh.until_condition(0, "Connected", "False").await;
         assert_eq!(condition["reason"], "Revoked", "{condition}");
         assert!(
-            condition["message"].as_str().is_some_and(|words| words.contains("the cluster was sold")),
+            condition["message"]
+                .as_str()
+                .is_some_and(|words| words.contains("the cluster was sold")),
             "{condition}"
         );
         let condition = mesh.until_condition(0, "CertificateValid", "False").await;
@@ -45,7 +48,11 @@ fn revoked_remote_is_cut_off_at_once_stays_so_and_may_join_anew() {
         }
         mesh.pod("pilot-b", "istio=pilot", "10.1.0.2").ready().await;
         let addresses = mesh.remote(0).addresses("istio-pilot").await;
-        assert_eq!(addresses.into_iter().collect::<Vec<_>>(), ["10.1.0.1"], "what it had it keeps");
+        assert_eq!(
+            addresses.into_iter().collect::<Vec<_>>(),
+            ["10.1.0.1"],
+            "what it had it keeps"
+        );
         mesh.until_sessions(0).await;
 
         // A token that is made now is a person's word that it may come back.

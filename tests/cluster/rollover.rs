@@ -66,7 +66,11 @@ fn ca_is_replaced_from_beginning_to_end_while_one_remote_is_away() {
         assert_ne!(new, old);
         until_roots(&mesh, 0, 2).await;
         until_epoch(&mesh, 0, &new).await;
-        assert_eq!(mesh.remote(0).until_certificate().await, certificate, "the old one still signs");
+        assert_eq!(
+            mesh.remote(0).until_certificate().await,
+            certificate,
+            "the old one still signs"
+        );
         let words = mesh.refused_command(&["ca", "begin"]).await;
         assert!(!words.is_empty());
 
@@ -96,7 +100,11 @@ fn ca_is_replaced_from_beginning_to_end_while_one_remote_is_away() {
                 .until_addresses("istio-pilot", &["10.1.0.1", "10.1.0.2"])
                 .await;
         }
-        assert!(log.history().iter().all(|set| set.contains("10.1.0.1")), "{:?}", log.history());
+        assert!(
+            log.history().iter().all(|set| set.contains("10.1.0.1")),
+            "{:?}",
+            log.history()
+        );
 
         // And a restarted agent and hub know only the new one.
         mesh.remote_mut(0).kill_agent().await;

@@ -342,7 +342,10 @@ mod tests {
 
     #[test]
     fn flags_are_replaced_and_taken_away() {
-        let mut line = CommandLine::new("agent", "agent", "log").argument("run").flag("hub", "a").flag("hubs", "b");
+        let mut line = CommandLine::new("agent", "agent", "log")
+            .argument("run")
+            .flag("hub", "a")
+            .flag("hubs", "b");
         line.set_flag("hub", ["c", "d"]);
         assert_eq!(line.shell(), "agent run --hubs=b --hub=c --hub=d");
         line.set_flag("hub", [""; 0]);

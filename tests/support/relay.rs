@@ -77,7 +77,8 @@ struct Ends {
 fn acceptor(authority: &Authority, hub: &Pair) -> Result<TlsAcceptor> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     // Who joins finds the pinned CA in the chain.
-    let chain = [hub.certificate.as_str(), &authority.bundle()].map(|pem| CertificateDer::from_pem_slice(pem.as_bytes()));
+    let chain =
+        [hub.certificate.as_str(), &authority.bundle()].map(|pem| CertificateDer::from_pem_slice(pem.as_bytes()));
     let chain = chain.into_iter().collect::<Result<Vec<_>, _>>()?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?

@@ -195,14 +195,21 @@ mod tests {
         }
         let other = KeyPair::generate().expect("a key");
         assert_eq!(secrets.find("here", other.serialize_pem().as_bytes()), [""; 0]);
-        assert_eq!(secrets.find("here", key.public_key_pem().as_bytes()), [""; 0], "it is public");
+        assert_eq!(
+            secrets.find("here", key.public_key_pem().as_bytes()),
+            [""; 0],
+            "it is public"
+        );
     }
 
     #[test]
     fn planted_token_is_found_and_its_public_half_is_not() {
         let mut secrets = Secrets::default();
         secrets.add_token("the token", "abcdefgh.ijklmnopqrstuvwxyz234567");
-        assert_ne!(secrets.find("", b"{\"token\":\"abcdefgh.ijklmnopqrstuvwxyz234567\"}"), [""; 0]);
+        assert_ne!(
+            secrets.find("", b"{\"token\":\"abcdefgh.ijklmnopqrstuvwxyz234567\"}"),
+            [""; 0]
+        );
         let wrapped = base64_of(b"abcdefgh.ijklmnopqrstuvwxyz234567");
         assert_ne!(secrets.find("", wrapped.as_bytes()), [""; 0]);
         assert_eq!(secrets.find("", b"abcdefgh"), [""; 0]);
@@ -215,7 +222,9 @@ mod tests {
         let key = KeyPair::generate().expect("a key");
         assert_ne!(secrets.find("", &key.serialize_der()), [""; 0]);
         assert_ne!(secrets.find("", key.serialize_pem().as_bytes()), [""; 0]);
-        let request = rcgen::CertificateParams::default().serialize_request(&key).expect("a request");
+        let request = rcgen::CertificateParams::default()
+            .serialize_request(&key)
+            .expect("a request");
         assert_eq!(secrets.find("", request.der()), [""; 0]);
         let certificate = rcgen::CertificateParams::default().self_signed(&key).expect("signed");
         assert_eq!(secrets.find("", certificate.der()), [""; 0]);

@@ -75,9 +75,7 @@ async fn serve(client: TcpStream, target: Resolve, asked: Arc<Mutex<Vec<String>>
         return client.write_all(b"HTTP/1.1 502 Bad Gateway\r\n\r\n").await;
     };
     let mut server = TcpStream::connect(target).await?;
-    client
-        .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        .await?;
+    client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?;
     tokio::io::copy_bidirectional(&mut client, &mut server).await?;
     Ok(())
 }

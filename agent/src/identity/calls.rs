@@ -7,7 +7,7 @@ use std::time::Duration;
 use remote_istio::enrolment::{Pin, Token, Trust};
 use remote_istio::identity::DEFAULT_TRUST_DOMAIN;
 use remote_istio::limits;
-use remote_istio::transport::{EnrolmentConnector, EnrolmentTrust, HubAddress, Link, Way, open};
+use remote_istio::transport::{ConnectError, EnrolmentConnector, EnrolmentTrust, HubAddress, Link, Way, open};
 use remote_istio::wire::v1;
 use remote_istio::wire::v1::enrolment_client::EnrolmentClient;
 use remote_istio::wire::v1::identity_client::IdentityClient;
@@ -140,22 +140,32 @@ async fn first_answer(
     call: &Call<'_>,
 ) -> Result<Answer, Failure> {
     let mut troubles: Vec<String> = Vec::new();
+    let mut untrusted = 0;
     for address in addresses {
         let asked = timeout(DEADLINE, ask(connector, address, call)).await;
         match asked.unwrap_or_else(|_| Err(Failure::Unreachable(format!("{address}: did not answer in time")))) {
             Err(Failure::Unreachable(trouble)) => troubles.push(trouble),
+            Err(Failure::Untrusted(trouble)) => {
+                untrusted += 1;
+                troubles.push(trouble);
+            }
             answer => return answer,
         }
     }
-    Err(Failure::Unreachable(match troubles.as_slice() {
-        [] => "no address of the hub's enrolment port is known, give --enrolment".to_owned(),
-        troubles => troubles.join("; "),
-    }))
+    let text = troubles.join("; ");
+    Err(match troubles.len() {
+        0 => Failure::Unreachable("no address of the hub's enrolment port is known, give --enrolment".to_owned()),
+        all if all == untrusted => Failure::Untrusted(text),
+        _ => Failure::Unreachable(text),
+    })
 }
 
 async fn ask(connector: &EnrolmentConnector, address: &HubAddress, call: &Call<'_>) -> Result<Answer, Failure> {
     let unreachable = |error: &dyn std::fmt::Display| Failure::Unreachable(error.to_string());
-    let stream = connector.connect(address).await.map_err(|error| unreachable(&error))?;
+    let stream = connector.connect(address).await.map_err(|error| match error {
+        ConnectError::UnknownCa(_) => Failure::Untrusted(error.to_string()),
+        error => unreachable(&error),
+    })?;
     let link = open(stream, address).await.map_err(|error| unreachable(&error))?;
     let answer = send(&link, call).await;
     link.peer.cut();

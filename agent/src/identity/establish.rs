@@ -239,7 +239,7 @@ impl Establishing {
         let issued = self
             .tools
             .counted("recover", self.tools.enroller.recover(kept, &key).await);
-        self.denied = matches!(&issued, Err(Failure::Refused(_)));
+        self.denied = issued.as_ref().is_err_and(Failure::is_denial);
         let recovered = issued?.with(key, kept.token.clone());
         tracing::info!(remote = %recovered.certificate.remote, "the ended certificate was recovered");
         ended_already(recovered)
@@ -279,7 +279,7 @@ impl Establishing {
             }
             tokio::time::sleep(left.min(LOOK)).await;
             let found = self.tools.token().await.ok();
-            if matches!(failure, Failure::Refused(_)) && found.is_some_and(|found| Some(found.token.id()) != token) {
+            if failure.is_denial() && found.is_some_and(|found| Some(found.token.id()) != token) {
                 return;
             }
         }

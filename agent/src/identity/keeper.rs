@@ -1,15 +1,17 @@
 //! Looks after an identity that is in use: renews it, recovers it, follows the hub's trust, and keeps it all safe.
 
+mod attempts;
+mod following;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use remote_istio::enrolment::{Trust, TrustDigest};
-use remote_istio::limits;
-use remote_istio::process::Backoff;
+use remote_istio::enrolment::TrustDigest;
 use remote_istio::tls::TlsSource;
 use remote_istio::transport::HubAddress;
 use remote_istio::wire::v1;
-use remote_istio::wire::v1::agent_frame::Frame;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +25,7 @@ use super::pauses::{Failure, Pauses};
 use super::schedule;
 use super::step::is_new;
 use crate::link::{Guide, Hubs, Question, Refused};
+use attempts::Attempts;
 
 /// The clock is looked at this often: it may be set, and machines sleep.
 const LOOK: Duration = Duration::from_secs(30);
@@ -82,41 +85,6 @@ pub struct Keeper {
     asked: Option<Question<TrustDigest>>,
 }
 
-/// When something is tried again, and what was said of it.
-struct Attempts {
-    backoff: Backoff,
-    not_before: Instant,
-    said: String,
-}
-
-impl Attempts {
-    fn new(pauses: (Duration, Duration)) -> Self {
-        Self {
-            backoff: Backoff::new(pauses, rand::random()),
-            not_before: Instant::now(),
-            said: String::new(),
-        }
-    }
-
-    fn is_due(&self) -> bool {
-        Instant::now() >= self.not_before
-    }
-
-    fn succeeded(&mut self) {
-        self.backoff.reset();
-        self.not_before = Instant::now();
-        self.said.clear();
-    }
-
-    /// Whether this is news.
-    fn failed(&mut self, error: &str, pause: Duration) -> bool {
-        self.not_before = Instant::now() + pause;
-        let is_news = self.said != error;
-        error.clone_into(&mut self.said);
-        is_news
-    }
-}
-
 impl Keeper {
     /// Takes over what was established, and tells the link where the hub is.
     #[must_use]
@@ -161,6 +129,7 @@ impl Keeper {
         loop {
             let wake = self.wake();
             let parts = &mut self.parts;
+            let mut is_news = false;
             let question = tokio::select! {
                 question = parts.trusts.recv() => match question {
                     Some(question) => Some(question),
@@ -169,11 +138,14 @@ impl Keeper {
                 },
                 Ok(()) = parts.channel.changed() => None,
                 Ok(()) = parts.refused.changed() => {
-                    self.refused = *parts.refused.borrow_and_update();
+                    is_news = true;
                     None
                 }
                 () = sleep_until(wake) => None,
             };
+            if is_news || parts.refused.has_changed().unwrap_or(false) {
+                self.refused = *parts.refused.borrow_and_update();
+            }
             if let Some(question) = question {
                 self.trust(question);
             }
@@ -261,7 +233,7 @@ impl Keeper {
             }
             Err(failure) => Err(failure),
         };
-        let denied = matches!(&issued, Err(Failure::Refused(_)));
+        let denied = issued.as_ref().is_err_and(Failure::is_denial);
         let token = self.kept.token.clone();
         match issued.and_then(|(issued, key)| self.adopt(issued, key, token)) {
             Ok(()) => {
@@ -344,71 +316,6 @@ impl Keeper {
         Ok(())
     }
 
-    /// Uses the hub's trust from here on, and answers once it is safe.
-    fn trust(&mut self, question: Question<v1::Trust>) {
-        let Question { asked, answers } = question;
-        let trust = match self.judge(&asked) {
-            Ok(trust) => trust,
-            Err(failure) => {
-                tracing::warn!(%failure, "the hub's new trust cannot be taken, the old one stays");
-                return self.answer(&answers, &failure);
-            }
-        };
-        let digest = trust.digest();
-        if digest != self.kept.trust.digest() {
-            let (hubs, epoch) = (trust.hubs.len(), trust.epoch);
-            tracing::info!(epoch, hubs, roots = trust.roots.len(), "the hub sent a new trust");
-            self.kept.trust = trust;
-            self.saved = false;
-            self.renew_at = self.renew_at.min(renewal_of(&self.kept));
-        }
-        self.asked = Some(Question { asked: digest, answers });
-        self.save.not_before = Instant::now();
-        if self.saved {
-            self.answer_asked();
-        }
-    }
-
-    fn judge(&self, wire: &v1::Trust) -> Result<Trust, String> {
-        let trust = Trust::read(wire).map_err(|error| error.to_string())?;
-        let own = &self.kept.trust.trust_domain;
-        if trust.trust_domain != *own {
-            return Err(format!(
-                "its trust domain is {:?}, not {own:?}; join again",
-                trust.trust_domain
-            ));
-        }
-        let kept = Kept {
-            trust: trust.clone(),
-            ..self.kept.clone()
-        };
-        self.parts
-            .tls
-            .replace(&kept.material())
-            .map_err(|error| error.to_string())?;
-        Ok(trust)
-    }
-
-    fn answer_asked(&mut self) {
-        if let Some(Question { asked, answers }) = self.asked.take()
-            && asked == self.safe
-        {
-            self.answer(&answers, "");
-        }
-    }
-
-    fn answer(&self, answers: &mpsc::Sender<Frame>, failure: &str) {
-        let kept = v1::TrustKept {
-            epoch: self.kept.trust.epoch,
-            digest: self.safe.to_vec(),
-            failure: limits::detail(failure),
-        };
-        // A stream that has ended hears it in the next hello.
-        if answers.try_send(Frame::TrustKept(kept)).is_err() {
-            tracing::debug!("the stream ended before it heard that its trust is kept");
-        }
-    }
-
     async fn save(&mut self) {
         match self.tools.store.keep(&self.kept).await {
             Ok(()) => {
@@ -468,6 +375,3 @@ fn renewal_of(kept: &Kept) -> SystemTime {
     }
     by_age.min(SystemTime::now() + schedule::spread(not_before, not_after, rand::random()))
 }
-
-#[cfg(test)]
-mod tests;

@@ -30,6 +30,9 @@ pub enum Failure {
     /// No hub was reached, or none could answer.
     #[error("{0}")]
     Unreachable(String),
+    /// Every hub that was reached is of a CA that this agent does not trust.
+    #[error("{0}")]
+    Untrusted(String),
     /// What came back cannot be used.
     #[error("what the hub answered cannot be used: {0}")]
     Unusable(String),
@@ -42,6 +45,12 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Whether the hub and this agent do not know each other any more, so that only a new token can help.
+    #[must_use]
+    pub fn is_denial(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Untrusted(_))
+    }
+
     /// The word used in metrics.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
@@ -49,6 +58,7 @@ impl Failure {
             Self::Refused(_) => "refused",
             Self::Busy(_) => "busy",
             Self::Unreachable(_) => "unreachable",
+            Self::Untrusted(_) => "untrusted",
             Self::Unusable(_) => "unusable",
             Self::Pending(..) => "pending",
             Self::Own(_) => "failed",
@@ -79,7 +89,7 @@ impl Pauses {
             Failure::Refused(_) | Failure::Unusable(_) => self.about(REFUSED),
             Failure::Busy(_) => self.about(BUSY),
             Failure::Pending(_, asked) => (*asked).clamp(PENDING.0, PENDING.1),
-            Failure::Unreachable(_) | Failure::Own(_) => self.backoff.next_pause(),
+            Failure::Unreachable(_) | Failure::Untrusted(_) | Failure::Own(_) => self.backoff.next_pause(),
         }
     }
 

@@ -14,6 +14,8 @@ pub(super) enum Ended {
     Stopped,
     /// No connection came about.
     Unreachable(String),
+    /// The hub's certificate is of a CA that this agent does not trust.
+    Untrusted(String),
     /// The hub does not take this agent; trying again at once cannot help.
     Refused(Refused, String),
     /// The hub ended the stream.
@@ -94,6 +96,8 @@ impl Ended {
     pub(super) fn refusal(&self) -> Option<Refused> {
         match self {
             Self::Refused(refused, _) => Some(*refused),
+            // Neither knows the other any more: a new token makes both known again.
+            Self::Untrusted(_) => Some(Refused::NotKnown),
             _ => None,
         }
     }
@@ -103,6 +107,7 @@ impl Ended {
         match self {
             Self::Stopped => "stopped",
             Self::Unreachable(_) => "unreachable",
+            Self::Untrusted(_) => "untrusted",
             Self::Refused(..) => "refused",
             Self::Closed => "closed",
             Self::Status(_) => "failed",
@@ -119,7 +124,10 @@ impl Ended {
 
 impl From<ConnectError> for Ended {
     fn from(error: ConnectError) -> Self {
-        Self::Unreachable(error.to_string())
+        match error {
+            ConnectError::UnknownCa(_) => Self::Untrusted(error.to_string()),
+            _ => Self::Unreachable(error.to_string()),
+        }
     }
 }
 
@@ -127,9 +135,11 @@ impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stopped => f.write_str("the agent stops"),
-            Self::Unreachable(text) | Self::Refused(_, text) | Self::Broken(text) | Self::Protocol(text) => {
-                f.write_str(text)
-            }
+            Self::Unreachable(text)
+            | Self::Untrusted(text)
+            | Self::Refused(_, text)
+            | Self::Broken(text)
+            | Self::Protocol(text) => f.write_str(text),
             Self::Closed => f.write_str("the hub ended the stream"),
             Self::Status(status) => write!(f, "{} ({:?})", status.message(), status.code()),
             Self::Drained(reason, _) => write!(f, "the hub asked to leave: {reason}"),
@@ -181,6 +191,15 @@ mod tests {
         ] {
             assert_eq!(Ended::refused(text.to_owned()).refusal(), Some(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn hub_of_another_ca_is_one_that_a_new_token_can_help_with() {
+        let stranger = Ended::from(ConnectError::UnknownCa("hub.test:8444".to_owned()));
+        assert_eq!(
+            (stranger.refusal(), stranger.as_str()),
+            (Some(Refused::NotKnown), "untrusted")
+        );
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Carries a join out: asks what to do, does it, asks again, until there is an answer.
 
+mod error;
+mod tell;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use remote_istio::enrolment::{Token, certificate_pem};
@@ -13,14 +16,14 @@ use rustls::pki_types::pem::PemObject as _;
 use tonic::Status;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use self::error::JoinError;
 use super::Enrolment;
 use super::decide::{Ask, Decision, Kept, Refusal, decide, used};
 use super::records::RecordError;
 use super::sources::Source;
-use crate::authority::{CertificateRequest, IssueError};
+use crate::authority::CertificateRequest;
 use crate::clock;
 use crate::crd::{JoinToken, JoinTokenStatus, RemoteIdentity, RemoteIdentitySpec};
-use crate::events::{Kind, Reason, Subject};
 use crate::identities::system_time;
 
 /// Times the records are read anew because another writer came first.
@@ -28,60 +31,6 @@ const ATTEMPTS: u32 = 5;
 
 /// Who waits for a person asks again no sooner.
 const RETRY_MILLISECONDS: u32 = 2_000;
-
-/// Why a join was not answered as hoped.
-#[derive(Debug, thiserror::Error)]
-enum JoinError {
-    #[error(
-        "the token is not accepted: it is unknown, expired, used or taken back; make another on central with \
-             `remote-istio-hub token create NAME`"
-    )]
-    Refused(Refusal),
-    #[error("the join was denied on central")]
-    Denied,
-    #[error(
-        "another cluster bears the name {0}: if this one is to take its place, run `remote-istio-hub release {0}` on \
-         central and join again, the token is still good"
-    )]
-    NameTaken(RemoteName),
-    #[error("too many failed attempts from this address: ask again in a minute")]
-    MustWait,
-    #[error("too many unknown tokens at the moment: ask again in a second")]
-    Busy,
-    #[error("{0}")]
-    Invalid(String),
-    #[error("central cannot answer now, ask again: {0}")]
-    Records(#[from] RecordError),
-    #[error("the link CA cannot sign now, ask again")]
-    Authority(#[from] IssueError),
-}
-
-impl JoinError {
-    /// For logs and metrics.
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Refused(refusal) => refusal.as_str(),
-            Self::Denied => "denied",
-            Self::NameTaken(_) => "name_taken",
-            Self::MustWait => "limited",
-            Self::Busy => "busy",
-            Self::Invalid(_) => "invalid",
-            Self::Records(_) | Self::Authority(_) => "failed",
-        }
-    }
-
-    fn status(&self) -> Status {
-        let text = self.to_string();
-        match self {
-            Self::Refused(_) => Status::unauthenticated(text),
-            Self::Denied => Status::permission_denied(text),
-            Self::NameTaken(_) => Status::failed_precondition(text),
-            Self::MustWait | Self::Busy => Status::resource_exhausted(text),
-            Self::Invalid(_) => Status::invalid_argument(text),
-            Self::Records(_) | Self::Authority(_) => Status::unavailable(text),
-        }
-    }
-}
 
 /// A join whose token's secret was found right.
 struct Join<'a> {
@@ -266,19 +215,7 @@ impl Enrolment {
         identities.wrote(written);
         let trust = self.trust();
         identities.report_trust(&join.remote, Some(trust.epoch), Some(trust.signer));
-        let (
-            remote,
-            Ask {
-                address, cluster_uid, ..
-            },
-        ) = (&join.remote, join.ask);
-        tracing::info!(%remote, %address, %cluster_uid, "remote joined");
-        self.deps.events.publish(
-            Subject::Remote(remote.clone()),
-            Kind::Normal,
-            Reason::Joined,
-            format!("remote {remote} joined from {address}, its cluster's UID is {cluster_uid}"),
-        );
+        self.tell_of_join(join);
         Ok(())
     }
 
@@ -287,50 +224,6 @@ impl Enrolment {
             chain: certificates(token).iter().map(|der| der.to_vec()).collect(),
             trust: Some(self.trust().write()),
         }
-    }
-
-    fn tell_of_replay(&self, join: &Join<'_>, token: &JoinToken) {
-        let (remote, id) = (&join.remote, join.token.id());
-        let first = token
-            .status
-            .as_ref()
-            .and_then(|status| status.claim.clone())
-            .unwrap_or_default();
-        let Ask {
-            address, cluster_uid, ..
-        } = join.ask;
-        tracing::warn!(
-            %remote, %id, %address, first_address = %first.address,
-            "a token was used again, it is worth nothing from now on"
-        );
-        let note = format!(
-            "token {id} of remote {remote} came first from {} (cluster {}), and again from {address} (cluster \
-             {cluster_uid}) with another key or too late: if these are not the same agent, the token was stolen",
-            first.address, first.cluster_uid,
-        );
-        for subject in [Subject::Token(id.to_owned()), Subject::Remote(remote.clone())] {
-            let events = &self.deps.events;
-            events.publish(subject, Kind::Warning, Reason::TokenReplayed, note.clone());
-        }
-    }
-
-    fn tell_of_waiting(&self, join: &Join<'_>) {
-        let (
-            remote,
-            Ask {
-                address, cluster_uid, ..
-            },
-        ) = (&join.remote, join.ask);
-        tracing::info!(%remote, %address, %cluster_uid, "a join waits for approval");
-        self.deps.events.publish(
-            Subject::Remote(remote.clone()),
-            Kind::Normal,
-            Reason::JoinPending,
-            format!(
-                "remote {remote} asks to join from {address} (cluster {cluster_uid}): `remote-istio-hub join approve \
-                 {remote}` lets it in"
-            ),
-        );
     }
 }
 

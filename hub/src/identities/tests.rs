@@ -11,6 +11,7 @@ use crate::authority::LinkCa;
 use crate::crd::{RemoteIdentitySpec, Revocation};
 use crate::events;
 use crate::test_authority::{DAY, RemoteCertificate, authority, link_ca, remote};
+use crate::watch::Sink as _;
 
 /// One wait of a test.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -99,7 +100,7 @@ impl Hub {
         let told: Arc<Mutex<Vec<_>>> = Arc::default();
         let hook = Arc::clone(&told);
         self.identities.on_cut(Box::new(move |remote, reason| {
-            hook.lock().push((remote.clone(), reason))
+            hook.lock().push((remote.clone(), reason));
         }));
         told
     }

@@ -17,6 +17,7 @@ use self::script::{
     Agent, MILLISECOND, OPENED_AT, SECOND, Start, World, delta, deltas, frames, hello, status, welcome,
 };
 use super::*;
+use crate::report::CertificateReport;
 
 #[test]
 fn fresh_agent_is_welcomed_and_sent_one_snapshot_per_lane() {

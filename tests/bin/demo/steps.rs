@@ -38,13 +38,18 @@ async fn join(stage: &Stage, playground: &mut Playground) -> Result<()> {
     for remote in &playground.remotes {
         let path = playground.folder.data(&format!("{}.yaml", remote.name));
         std::fs::write(&path, seed::remote_istio(&remote.name)).context("writing a RemoteIstio")?;
-        stage.kubectl(central(playground), &format!("apply -f {}", path.display())).await?;
+        stage
+            .kubectl(central(playground), &format!("apply -f {}", path.display()))
+            .await?;
     }
     let mut took = Vec::new();
     for index in 0..playground.remotes.len() {
         let name = playground.remotes[index].name.clone();
         stage.command("central", &format!("remote-istio-hub token create {name}"));
-        stage.command(&name, &format!("remote-istio-agent run --token-file {name}.token --pin … --enrolment …"));
+        stage.command(
+            &name,
+            &format!("remote-istio-agent run --token-file {name}.token --pin … --enrolment …"),
+        );
         let joined = playground.join(index, Some(PARTS[0].service)).await?;
         stage.holds(&format!(
             "{name}: token create {} ms; from the agent's first line to its first addresses {} ms",

@@ -94,7 +94,9 @@ async fn up(folder: &Path, arguments: &Arguments) -> Result<(Playground, PathBuf
             playground.remotes[index].name,
             joined.created.as_millis(),
             joined.synced.as_millis(),
-            service.map_or("the hub's welcome".to_owned(), |service| format!("the addresses of {service}")),
+            service.map_or("the hub's welcome".to_owned(), |service| format!(
+                "the addresses of {service}"
+            )),
         );
     }
     Ok((playground, resources))

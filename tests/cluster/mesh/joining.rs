@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use futures::StreamExt as _;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use futures::StreamExt as _;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
@@ -45,8 +45,12 @@ impl Mesh<'_> {
         self.hub.publish(&[ways.sync.address()], &[ways.enrolment.address()]);
         self.ways = Some(ways);
         if matches!(trust, HubTrust::Brought) {
-            self.bring(&self.authority().bundle(), &self.authority().key(), &self.authority().bundle())
-                .await;
+            self.bring(
+                &self.authority().bundle(),
+                &self.authority().key(),
+                &self.authority().bundle(),
+            )
+            .await;
         }
     }
 
@@ -87,7 +91,10 @@ impl Mesh<'_> {
 
     /// Makes the hub's Secret again as a person would from a backup.
     pub async fn restore_ca_secret(&self, data: &BTreeMap<String, Vec<u8>>) {
-        let data: BTreeMap<_, _> = data.iter().map(|(key, value)| (key, ByteString(value.clone()))).collect();
+        let data: BTreeMap<_, _> = data
+            .iter()
+            .map(|(key, value)| (key, ByteString(value.clone())))
+            .collect();
         let secret = object("Secret", CA_SECRET, json!({"data": data}));
         let secrets = api(&self.central_client, "Secret", &self.namespace);
         if secrets.get_opt(CA_SECRET).await.expect("central answers").is_some() {
@@ -171,7 +178,9 @@ impl Mesh<'_> {
 
     /// Where an agent looks for its token.
     pub fn token_file(&self, index: usize) -> PathBuf {
-        self.link.folder().access(&format!("{}.token", self.remotes[index].name))
+        self.link
+            .folder()
+            .access(&format!("{}.token", self.remotes[index].name))
     }
 
     /// Gives an invitation to an agent that does not run.
@@ -253,8 +262,7 @@ impl Mesh<'_> {
         eventually(&format!("an event {reason} on a {kind} has {words:?}"), || async {
             let events = self.events(reason).await;
             let found = events.iter().find(|event| {
-                event["regarding"]["kind"] == kind
-                    && event["note"].as_str().is_some_and(|note| note.contains(words))
+                event["regarding"]["kind"] == kind && event["note"].as_str().is_some_and(|note| note.contains(words))
             });
             found
                 .cloned()
@@ -361,7 +369,12 @@ impl Remote {
     /// What the agent keeps of its identity.
     pub async fn kept(&self) -> BTreeMap<String, Vec<u8>> {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
-        bytes(secrets.get(IDENTITY_SECRET).await.expect("the role file brings the Secret"))
+        bytes(
+            secrets
+                .get(IDENTITY_SECRET)
+                .await
+                .expect("the role file brings the Secret"),
+        )
     }
 
     /// Writes what an agent keeps, in the place of everything that is there.

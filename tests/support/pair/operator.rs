@@ -114,7 +114,9 @@ impl Invitation {
         let list = |name: &str| {
             let listed = json[name].as_array().with_context(|| format!("{name} is no list"))?;
             let texts = listed.iter().map(|text| text.as_str().map(str::to_owned));
-            texts.collect::<Option<Vec<_>>>().with_context(|| format!("{name} is no list of texts"))
+            texts
+                .collect::<Option<Vec<_>>>()
+                .with_context(|| format!("{name} is no list of texts"))
         };
         Ok(Self {
             token: json["token"].as_str().context("no token")?.to_owned(),

@@ -95,7 +95,10 @@ impl Joiner {
 /// # Errors
 /// The hub is not there, or not the one that is pinned.
 pub async fn dial(hub: SocketAddr, pins: &[String], from: Option<IpAddr>) -> Result<Link> {
-    let pins = pins.iter().map(|pin| pin.parse::<Pin>()).collect::<Result<Vec<_>, _>>()?;
+    let pins = pins
+        .iter()
+        .map(|pin| pin.parse::<Pin>())
+        .collect::<Result<Vec<_>, _>>()?;
     let connector = EnrolmentConnector::new(EnrolmentTrust::Pins(pins), TRUST_DOMAIN, Way::Direct)?;
     let address: HubAddress = hub.to_string().parse()?;
     let stream = match from {

@@ -19,9 +19,9 @@ In another terminal:
 
 The hub's commands, as the administrator of central:
 
-  $HUB --kubeconfig $CENTRAL_KUBECONFIG identity list
-  $HUB --kubeconfig $CENTRAL_KUBECONFIG token create remote-9
-  $HUB --kubeconfig $CENTRAL_KUBECONFIG ca show
+  $HUB identity list --kubeconfig $CENTRAL_KUBECONFIG
+  $HUB token create remote-9 --kubeconfig $CENTRAL_KUBECONFIG
+  $HUB ca show --kubeconfig $CENTRAL_KUBECONFIG
 
 Speak as remote-1 in the place of its agent, then start the agent again:
 

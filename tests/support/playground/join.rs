@@ -55,7 +55,10 @@ impl Playground {
         let started = Instant::now();
         let invitation = self.hub.operator().invite(&remote.name, &[]).await?;
         let created = started.elapsed();
-        write_token(&self.folder.access(&format!("{}.token", remote.name)), &invitation.token)?;
+        write_token(
+            &self.folder.access(&format!("{}.token", remote.name)),
+            &invitation.token,
+        )?;
         let line = remote.agent.command_mut();
         line.set_flag("enrolment", &invitation.enrolments);
         line.set_flag("pin", &invitation.pins);
@@ -63,7 +66,11 @@ impl Playground {
         let synced_at = tokio::time::timeout(JOIN_DEADLINE, synced(remote, service)).await;
         let log = remote.agent.log_path();
         let Ok(synced_at) = synced_at else {
-            bail!("{} has not joined within {JOIN_DEADLINE:?}:\n{}", remote.name, tail(log));
+            bail!(
+                "{} has not joined within {JOIN_DEADLINE:?}:\n{}",
+                remote.name,
+                tail(log)
+            );
         };
         let synced_at = synced_at?;
         let began = began(&remote.agent).context("the agent's log has no time")?;
@@ -79,7 +86,10 @@ impl Playground {
     async fn export(&self, index: usize) -> Result<()> {
         let remote = &self.remotes[index];
         let secrets: Api<Secret> = Api::namespaced(remote.cluster.admin(), NAMESPACE);
-        let secret = secrets.get(IDENTITY_SECRET).await.context("reading the agent's Secret")?;
+        let secret = secrets
+            .get(IDENTITY_SECRET)
+            .await
+            .context("reading the agent's Secret")?;
         let data = secret.data.unwrap_or_default();
         let files = self.exported(remote);
         let folder = files.key.parent().context("a folder")?;
@@ -89,7 +99,9 @@ impl Playground {
             ("tls.key", &files.key),
             ("ca.crt", &files.trust_bundle),
         ] {
-            let value = data.get(key).with_context(|| format!("the agent's Secret has no {key}"))?;
+            let value = data
+                .get(key)
+                .with_context(|| format!("the agent's Secret has no {key}"))?;
             std::fs::write(path, &value.0).with_context(|| format!("writing {}", path.display()))?;
         }
         Ok(())
@@ -119,10 +131,7 @@ async fn synced(remote: &Remote, service: Option<&str>) -> Result<SystemTime> {
     loop {
         let there = match service {
             Some(service) => has_addresses(&client, service).await?,
-            None => matches!(
-                http::get(remote.agent.metrics_address(), "/readyz").await,
-                Ok((200, _))
-            ),
+            None => matches!(http::get(remote.agent.metrics_address(), "/readyz").await, Ok((200, _))),
         };
         if there {
             return Ok(SystemTime::now());
@@ -147,6 +156,8 @@ async fn has_addresses(client: &Client, service: &str) -> Result<bool> {
 /// When the agent wrote the first line of its log.
 fn began(agent: &Daemon) -> Option<SystemTime> {
     let log = agent.log();
-    let mut stamps = log.lines().filter_map(|line| line.split(' ').next()?.parse::<Timestamp>().ok());
+    let mut stamps = log
+        .lines()
+        .filter_map(|line| line.split(' ').next()?.parse::<Timestamp>().ok());
     stamps.next().map(SystemTime::from)
 }
