@@ -1,5 +1,6 @@
 //! Trust by pin: who joins knows nothing of the hub but the hash of a CA's key.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -89,7 +90,8 @@ impl PinVerifier {
     }
 
     fn mismatch(&self, above: &[CertificateDer<'_>]) -> Error {
-        let presented: Vec<Pin> = above.iter().filter_map(|der| Pin::of_certificate(der)).collect();
+        // A cross certificate bears the key of another root.
+        let presented: BTreeSet<Pin> = above.iter().filter_map(|der| Pin::of_certificate(der)).collect();
         refused(PinProblem::Mismatch {
             pins: listed(&self.pins, " or "),
             presented: listed(&presented, ", "),
@@ -97,11 +99,12 @@ impl PinVerifier {
     }
 }
 
-fn listed(pins: &[Pin], between: &str) -> String {
+fn listed<'a>(pins: impl IntoIterator<Item = &'a Pin>, between: &str) -> String {
+    let pins: Vec<String> = pins.into_iter().map(Pin::to_string).collect();
     if pins.is_empty() {
         return "none".to_owned();
     }
-    pins.iter().map(Pin::to_string).collect::<Vec<_>>().join(between)
+    pins.join(between)
 }
 
 fn is_ca(der: &[u8]) -> bool {

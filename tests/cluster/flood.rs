@@ -63,13 +63,14 @@ async fn knock(mesh: &Mesh<'_>, pins: &[String], joiner: &Joiner, number: u16, a
     for attempt in 0..TRIES {
         let known = match link.take() {
             Some(link) => link,
-            None => match dial(mesh.enrolment_address(), pins, Some(stranger(number))).await {
-                Ok(link) => link,
-                Err(_) => {
+            None => {
+                let dialled = dial(mesh.enrolment_address(), pins, Some(stranger(number))).await;
+                let Ok(link) = dialled else {
                     answers.lost.fetch_add(1, Ordering::Relaxed);
                     continue;
-                }
-            },
+                };
+                link
+            }
         };
         let token = guess(usize::from(number) * TRIES + attempt);
         let counter = match join_on(&known, joiner.request(&token)).await {
@@ -112,12 +113,12 @@ fn ten_thousand_wrong_tokens_change_nothing_for_those_who_work() {
                 changes += 1;
                 mesh.delete_pod(&format!("pilot-{}", changes - 1)).await;
                 let address = format!("10.1.{}.{}", changes / 200, changes % 200 + 1);
-                let changed = Instant::now();
+                let begun = Instant::now();
                 mesh.pod(&format!("pilot-{changes}"), "istio=pilot", &address)
                     .ready()
                     .await;
                 log.until(&[&address]).await;
-                slowest = slowest.max(changed.elapsed());
+                slowest = slowest.max(begun.elapsed());
             }
         };
         tokio::select! {

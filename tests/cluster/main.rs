@@ -12,6 +12,7 @@ mod frames;
 mod grpcurl;
 mod identity;
 mod idle;
+mod isolation;
 mod mesh;
 mod moves;
 mod partitions;

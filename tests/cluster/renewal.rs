@@ -49,7 +49,7 @@ async fn course(mesh: &Mesh<'_>) -> Course {
         log.until(&[&address]).await;
         course.slowest = course.slowest.max(changed.elapsed());
         course.changes += 1;
-        if number % 8 == 0 {
+        if number.is_multiple_of(8) {
             course
                 .serials
                 .insert(Facts::of(&remote.until_certificate().await).serial);

@@ -25,8 +25,17 @@ pub struct Relay {
     accepting: JoinHandle<()>,
 }
 
+/// Who said something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaker {
+    /// The one that dialled.
+    Agent,
+    /// The one that was dialled.
+    Hub,
+}
+
 /// One buffer for each connection and direction.
-type Recorded = Arc<Mutex<Vec<Arc<Mutex<Vec<u8>>>>>>;
+type Recorded = Arc<Mutex<Vec<(Speaker, Arc<Mutex<Vec<u8>>>)>>>;
 
 impl Relay {
     /// Serves with `hub` in the place of the hub at `target`, and dials that one as `agent`, or as nobody.
@@ -56,8 +65,12 @@ impl Relay {
 
     /// What was said so far, each connection and direction by itself.
     #[must_use]
-    pub fn recorded(&self) -> Vec<Vec<u8>> {
-        self.recorded.lock().iter().map(|bytes| bytes.lock().clone()).collect()
+    pub fn recorded(&self) -> Vec<(Speaker, Vec<u8>)> {
+        let recorded = self.recorded.lock();
+        recorded
+            .iter()
+            .map(|(speaker, bytes)| (*speaker, bytes.lock().clone()))
+            .collect()
     }
 }
 
@@ -126,12 +139,12 @@ async fn connection(client: TcpStream, ends: Ends, recorded: Recorded) -> io::Re
     let server = ends.connector.connect(name, server).await?;
     let (from_client, to_client) = tokio::io::split(client);
     let (from_server, to_server) = tokio::io::split(server);
-    let buffer = || {
+    let buffer = |speaker| {
         let buffer = Arc::default();
-        recorded.lock().push(Arc::clone(&buffer));
+        recorded.lock().push((speaker, Arc::clone(&buffer)));
         buffer
     };
-    let (up, down) = (buffer(), buffer());
+    let (up, down) = (buffer(Speaker::Agent), buffer(Speaker::Hub));
     tokio::try_join!(pump(from_client, to_server, up), pump(from_server, to_client, down))?;
     Ok(())
 }

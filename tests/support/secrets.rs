@@ -1,10 +1,10 @@
 //! Finds keys and tokens where they must not be, in every form in which they could have slipped in.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 
 use aws_lc_rs::digest;
 use k8s_openapi::ByteString;
+use remote_istio::enrolment::hex;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
 
@@ -78,11 +78,7 @@ impl Secrets {
             return;
         }
         self.known.push(known);
-        let hex = bytes.iter().fold(String::new(), |mut text, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        });
+        let hex = hex(bytes);
         let decimals: Vec<String> = bytes.iter().map(ToString::to_string).collect();
         self.form(format!("{name}, as it is"), bytes.to_vec());
         self.form(format!("{name}, hex"), hex.to_uppercase().into_bytes());
@@ -171,7 +167,7 @@ mod tests {
         let (pem, der) = (key.serialize_pem(), key.serialize_der());
         let mut secrets = Secrets::default();
         secrets.add_key("the key", &pem);
-        let hex: String = der.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = hex(&der);
         for (number, planted) in [
             der.clone(),
             pem.clone().into_bytes(),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use remote_istio::enrolment::{Pin, Token, Trust};
 use remote_istio::identity::DEFAULT_TRUST_DOMAIN;
@@ -64,27 +64,30 @@ enum Answer {
 }
 
 impl Enroller {
-    /// Redeems a token for a certificate of this key.
+    /// Redeems a token for a certificate of this key. `kept`: what was held before; the pins on the command line may
+    /// be older than the trust that came since.
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn join(&self, token: &Token, key: &PrivateKey) -> Result<Issued, Failure> {
-        let request = v1::JoinRequest {
+    pub async fn join(&self, token: &Token, key: &PrivateKey, kept: Option<&Kept>) -> Result<Issued, Failure> {
+        let call = Call::Join(v1::JoinRequest {
             token: token.reveal(),
             request: signing_request(key)?,
             cluster_uid: self.cluster_uid.clone(),
             release: self.release.clone(),
-        };
+        });
         // Before the first answer nothing but a flag can say of which trust domain the hub is.
         let trust_domain = self.trust_domain.as_deref().unwrap_or(DEFAULT_TRUST_DOMAIN);
         let connector = self.connector(EnrolmentTrust::Pins(self.pins.clone()), trust_domain)?;
         let addresses: Vec<&HubAddress> = self.enrolments.iter().collect();
-        match first_answer(&connector, &addresses, &Call::Join(request)).await? {
-            Answer::Issued(issued) => read_issued(issued, key, trust_domain),
-            Answer::Pending(pending) => {
-                let retry = Duration::from_millis(pending.retry_milliseconds.into());
-                Err(Failure::Pending(limits::detail(pending.message), retry))
+        let by_pins = first_answer(&connector, &addresses, &call).await;
+        match (by_pins, kept) {
+            (Err(Failure::Unreachable(text) | Failure::Untrusted(text)), Some(kept)) => {
+                let (connector, addresses) = self.by_kept(kept)?;
+                let by_roots = first_answer(&connector, &addresses, &call).await;
+                joined(by_roots, key, &kept.trust.trust_domain).map_err(|failure| failure.after(&text))
             }
+            (by_pins, _) => joined(by_pins, key, trust_domain),
         }
     }
 
@@ -94,10 +97,7 @@ impl Enroller {
     /// Why there is none.
     pub async fn recover(&self, kept: &Kept, key: &PrivateKey) -> Result<Issued, Failure> {
         let trust_domain = &kept.trust.trust_domain;
-        let connector = self.connector(EnrolmentTrust::Roots(kept.trust.roots.clone()), trust_domain)?;
-        let known = &kept.trust.enrolments;
-        let flags = self.enrolments.iter().filter(|address| !known.contains(address));
-        let addresses: Vec<&HubAddress> = known.iter().chain(flags).collect();
+        let (connector, addresses) = self.by_kept(kept)?;
         let call = Call::Recover {
             kept,
             request: signing_request(key)?,
@@ -109,6 +109,15 @@ impl Enroller {
             }
             Answer::Pending(_) => Err(Failure::Unusable("it says that a recovery must be approved".to_owned())),
         }
+    }
+
+    /// The hub as the kept trust knows it, with the addresses of flags as a last resort.
+    fn by_kept<'a>(&'a self, kept: &'a Kept) -> Result<(EnrolmentConnector, Vec<&'a HubAddress>), Failure> {
+        let roots = EnrolmentTrust::Roots(kept.trust.roots.clone());
+        let connector = self.connector(roots, &kept.trust.trust_domain)?;
+        let known = &kept.trust.enrolments;
+        let flags = self.enrolments.iter().filter(|address| !known.contains(address));
+        Ok((connector, known.iter().chain(flags).collect()))
     }
 
     fn connector(&self, trust: EnrolmentTrust, trust_domain: &str) -> Result<EnrolmentConnector, Failure> {
@@ -131,6 +140,16 @@ pub async fn renew(channel: Channel, kept: &Kept, key: &PrivateKey) -> Result<Is
     let answer = answer.map_err(|_| Failure::Unreachable("the hub did not answer in time".to_owned()))?;
     let issued = answer.map_err(|status| failure(&status))?.into_inner();
     read_issued(issued, key, &kept.trust.trust_domain).and_then(|issued| same_remote(issued, kept))
+}
+
+fn joined(answer: Result<Answer, Failure>, key: &PrivateKey, trust_domain: &str) -> Result<Issued, Failure> {
+    match answer? {
+        Answer::Issued(issued) => read_issued(issued, key, trust_domain),
+        Answer::Pending(pending) => {
+            let retry = Duration::from_millis(pending.retry_milliseconds.into());
+            Err(Failure::Pending(limits::detail(pending.message), retry))
+        }
+    }
 }
 
 /// The first hub that answers counts, whatever it says.
@@ -266,6 +285,7 @@ impl Issued {
             key,
             trust: self.trust,
             certificate: self.certificate,
+            received: Some(SystemTime::now()),
             token,
         }
     }

@@ -12,6 +12,7 @@ use remote_istio::enrolment::TrustDigest;
 use remote_istio::tls::TlsSource;
 use remote_istio::transport::HubAddress;
 use remote_istio::wire::v1;
+use remote_istio::wire::v1::agent_frame::Frame;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -71,8 +72,8 @@ pub struct Keeper {
     parts: KeeperParts,
     kept: Kept,
     next: Option<Arc<PrivateKey>>,
-    /// Of the trust that stands in the Secret.
-    safe: TrustDigest,
+    /// The trust that stands in the Secret.
+    safe: Safe,
     /// Whether everything in use stands in the Secret.
     saved: bool,
     /// For what the hub does not take the certificate in use.
@@ -82,7 +83,22 @@ pub struct Keeper {
     renewal: Attempts,
     pauses: Pauses,
     /// A trust whose keeping the hub waits for.
-    asked: Option<Question<TrustDigest>>,
+    asked: Option<mpsc::Sender<Frame>>,
+}
+
+/// What the hub may rely on: it is still there after a restart.
+struct Safe {
+    epoch: u64,
+    digest: TrustDigest,
+}
+
+impl Safe {
+    fn of(kept: &Kept) -> Self {
+        Self {
+            epoch: kept.trust.epoch,
+            digest: kept.trust.digest(),
+        }
+    }
 }
 
 impl Keeper {
@@ -97,7 +113,7 @@ impl Keeper {
             fresh,
         } = established;
         let keeper = Self {
-            safe: kept.trust.digest(),
+            safe: Safe::of(&kept),
             renew_at: renewal_of(&kept),
             tools,
             parts,
@@ -258,7 +274,7 @@ impl Keeper {
         }
         let issued = match self.tools.next_key(&mut self.next).await {
             Ok(key) => {
-                let issued = self.tools.enroller.join(&found.token, &key).await;
+                let issued = self.tools.enroller.join(&found.token, &key, Some(&self.kept)).await;
                 self.tools.counted("join", issued).map(|issued| (issued, key))
             }
             Err(failure) => Err(failure),
@@ -320,7 +336,7 @@ impl Keeper {
         match self.tools.store.keep(&self.kept).await {
             Ok(()) => {
                 self.saved = true;
-                self.safe = self.kept.trust.digest();
+                self.safe = Safe::of(&self.kept);
                 self.save.succeeded();
                 self.guide(false);
                 self.answer_asked();
@@ -330,7 +346,7 @@ impl Keeper {
                 let pause = self.save.backoff.next_pause();
                 if self.save.failed(&error.to_string(), pause) {
                     warn_unsaved(&error);
-                    if let Some(Question { answers, .. }) = &self.asked {
+                    if let Some(answers) = &self.asked {
                         self.answer(answers, &format!("cannot be kept: {error}"));
                     }
                 }
@@ -354,7 +370,7 @@ impl Keeper {
                 first: self.kept.trust.hubs.clone(),
                 last: self.parts.hubs.clone(),
             };
-            guide.trust = Some(self.safe);
+            guide.trust = Some(self.safe.digest);
             if issued {
                 guide.issued_at = Some(Instant::now());
             }
@@ -368,10 +384,11 @@ impl Keeper {
 
 /// When a certificate is to be renewed for its age or for its signer.
 fn renewal_of(kept: &Kept) -> SystemTime {
-    let (not_before, not_after) = (kept.certificate.not_before, kept.certificate.not_after);
-    let by_age = schedule::renew_at(not_before, not_after, rand::random());
+    let not_after = kept.certificate.not_after;
+    let began = schedule::began(kept.received, kept.certificate.not_before, not_after);
+    let by_age = schedule::renew_at(began, not_after, rand::random());
     if !kept.is_of_an_older_signer() {
         return by_age;
     }
-    by_age.min(SystemTime::now() + schedule::spread(not_before, not_after, rand::random()))
+    by_age.min(SystemTime::now() + schedule::spread(began, not_after, rand::random()))
 }

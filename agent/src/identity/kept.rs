@@ -37,6 +37,8 @@ pub struct Kept {
     pub trust: Trust,
     /// The certificate.
     pub certificate: Certificate,
+    /// When it came, by this machine's clock; it may be backdated by more or less.
+    pub received: Option<SystemTime>,
     /// The id of the token it came by, which is not a secret: an old token that still lies about is not a new one.
     pub token: Option<String>,
 }
@@ -80,6 +82,9 @@ struct Link {
     enrolments: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     remote: Option<String>,
+    /// Milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    received: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     token: Option<String>,
 }
@@ -182,6 +187,7 @@ impl Kept {
             hubs: wire.hubs,
             enrolments: wire.enrolments,
             remote: Some(self.certificate.remote.to_string()),
+            received: self.received.and_then(milliseconds),
             token: self.token.clone(),
         };
         // Numbers and texts always become JSON.
@@ -236,8 +242,13 @@ fn read_whole(entries: &Entries) -> Result<Kept, Unusable> {
         key: Arc::new(key),
         trust,
         certificate,
+        received: link.received.map(|passed| UNIX_EPOCH + Duration::from_millis(passed)),
         token: link.token,
     })
+}
+
+fn milliseconds(time: SystemTime) -> Option<u64> {
+    u64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
 }
 
 fn trust_of(link: &Link, roots: Vec<Vec<u8>>) -> Result<Trust, Unusable> {

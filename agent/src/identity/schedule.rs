@@ -26,28 +26,29 @@ const RETRY_SHARE: u32 = 8;
 /// The shortest pause that is worth it.
 const RETRY_FLOOR: Duration = Duration::from_millis(200);
 
-/// From its issue to its end. Certificates are backdated; one that is not long enough for that was not.
+/// When a certificate's life began: when it came, as far as that is known and can be. Else it is taken to be backdated
+/// as usual, unless it is too short for that.
 #[must_use]
-pub fn life(not_before: SystemTime, not_after: SystemTime) -> Duration {
-    let whole = not_after.duration_since(not_before).unwrap_or_default();
-    whole
-        .checked_sub(limits::BACKDATED)
-        .filter(|life| !life.is_zero())
-        .unwrap_or(whole)
+pub fn began(received: Option<SystemTime>, not_before: SystemTime, not_after: SystemTime) -> SystemTime {
+    let is_within = |time: &SystemTime| *time >= not_before && *time < not_after;
+    let usual = not_before + limits::BACKDATED;
+    received
+        .filter(is_within)
+        .or(Some(usual).filter(is_within))
+        .unwrap_or(not_before)
 }
 
 /// When to renew a certificate because of its age.
 #[must_use]
-pub fn renew_at(not_before: SystemTime, not_after: SystemTime, chance: f64) -> SystemTime {
-    let life = life(not_before, not_after);
-    let share = SHARE * (1.0 - JITTER + 2.0 * JITTER * chance);
-    not_after - life.mul_f64(1.0 - share)
+pub fn renew_at(began: SystemTime, not_after: SystemTime, chance: f64) -> SystemTime {
+    let life = not_after.duration_since(began).unwrap_or_default();
+    began + life.mul_f64(SHARE * (1.0 - JITTER + 2.0 * JITTER * chance))
 }
 
 /// How long to wait before a renewal because another CA signs now.
 #[must_use]
-pub fn spread(not_before: SystemTime, not_after: SystemTime, chance: f64) -> Duration {
-    let life = life(not_before, not_after);
+pub fn spread(began: SystemTime, not_after: SystemTime, chance: f64) -> Duration {
+    let life = not_after.duration_since(began).unwrap_or_default();
     let least = SPREAD.0.min(life.mul_f64(SPREAD_SHARES.0));
     let most = SPREAD.1.min(life.mul_f64(SPREAD_SHARES.1));
     least + most.saturating_sub(least).mul_f64(chance)
@@ -65,19 +66,29 @@ mod tests {
 
     const HOUR: Duration = Duration::from_hours(1);
 
-    /// A certificate of so long a life, issued now.
-    fn issued(life: Duration) -> (SystemTime, SystemTime, SystemTime) {
-        let now = SystemTime::UNIX_EPOCH + HOUR * 24 * 365;
-        (now, now - limits::BACKDATED, now + life)
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + HOUR * 24 * 365
+    }
+
+    #[test]
+    fn life_begins_with_the_receipt_whatever_the_backdating() {
+        let (now, second) = (now(), Duration::from_secs(1));
+        let end = now + second * 30;
+        for backdated in [Duration::ZERO, Duration::from_mins(11), limits::BACKDATED] {
+            assert_eq!(began(Some(now), now - backdated, end), now, "{backdated:?}");
+        }
+        let usual = now - limits::BACKDATED;
+        assert_eq!(began(None, usual, end), now);
+        assert_eq!(began(Some(end + second), usual, end), now, "by a clock that was wrong");
+        assert_eq!(began(None, now, end), now, "too short to be backdated");
     }
 
     #[test]
     fn certificate_is_renewed_at_two_thirds_of_its_life_give_or_take_a_tenth() {
         for life in [Duration::from_secs(10), HOUR * 24, HOUR * 24 * 90] {
-            let (now, not_before, not_after) = issued(life);
             let after = |chance| {
-                let at = renew_at(not_before, not_after, chance);
-                at.duration_since(now).expect("later").as_secs_f64() / life.as_secs_f64()
+                let at = renew_at(now(), now() + life, chance);
+                at.duration_since(now()).expect("later").as_secs_f64() / life.as_secs_f64()
             };
             for (chance, share) in [(0.0, 0.6), (0.5, 0.666_7), (1.0, 0.733_3)] {
                 assert!(
@@ -90,20 +101,12 @@ mod tests {
     }
 
     #[test]
-    fn certificate_that_was_not_backdated_is_renewed_before_its_end() {
-        let (now, _, not_after) = issued(Duration::from_mins(10));
-        let at = renew_at(now, not_after, 1.0);
-        assert!(at > now && at < not_after);
-    }
-
-    #[test]
     fn other_signer_is_followed_soon_but_not_by_all_at_once() {
-        let (_, not_before, not_after) = issued(HOUR * 24);
-        assert_eq!(spread(not_before, not_after, 0.0), Duration::from_secs(10));
-        assert_eq!(spread(not_before, not_after, 1.0), Duration::from_mins(1));
-        let (_, not_before, not_after) = issued(Duration::from_secs(6));
-        assert_eq!(spread(not_before, not_after, 0.0), Duration::from_millis(100));
-        assert_eq!(spread(not_before, not_after, 1.0), Duration::from_millis(600));
+        let spread = |life, chance| spread(now(), now() + life, chance);
+        assert_eq!(spread(HOUR * 24, 0.0), Duration::from_secs(10));
+        assert_eq!(spread(HOUR * 24, 1.0), Duration::from_mins(1));
+        assert_eq!(spread(Duration::from_secs(6), 0.0), Duration::from_millis(100));
+        assert_eq!(spread(Duration::from_secs(6), 1.0), Duration::from_millis(600));
     }
 
     #[test]

@@ -37,8 +37,7 @@ pub enum AuthorityError {
     Api {
         /// What was attempted.
         attempted: String,
-        /// Its answer.
-        #[source]
+        /// Its answer; its text stands in this one's already, so that it is no source of it.
         error: kube::Error,
     },
     /// The API server does not answer.

@@ -104,7 +104,11 @@ where
         .with_context(|| format!("listing {kind}"))?;
     for object in listed {
         let version = object.resource_version().unwrap_or_default();
-        versions.insert(format!("{kind} {}", object.name_any()), version);
+        // The records are named by hashes; each says of which key it is.
+        let name = object.data["data"]["key"]
+            .as_str()
+            .map_or_else(|| object.name_any(), |key| format!("of {key}"));
+        versions.insert(format!("{kind} {name}"), version);
     }
     Ok(())
 }

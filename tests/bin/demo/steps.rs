@@ -1,6 +1,6 @@
 //! The walk, step by step; each one says what it found or ends the demo.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,9 @@ use crate::stage::{Prompt, Stage};
 
 /// From a change to what follows from it; on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(45);
+
+/// Nothing was written for so long: nothing is to follow.
+const QUIET: Duration = Duration::from_secs(3);
 
 /// From one look to the next.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -195,10 +198,7 @@ async fn heal_without_hub(stage: &Stage, playground: &mut Playground) -> Result<
 
 async fn return_of_the_hub(stage: &Stage, playground: &mut Playground) -> Result<()> {
     stage.step("Start the hub again: both agents come back, and nothing is rewritten");
-    let mut before = Vec::new();
-    for remote in &playground.remotes {
-        before.push(remote::versions(&remote.cluster.admin()).await?);
-    }
+    let before = quiet(playground).await?;
     playground.hub.start()?;
     playground.hub.ready().await?;
     let remotes = playground.remotes.len();
@@ -248,6 +248,28 @@ async fn return_of_the_hub(stage: &Stage, playground: &mut Playground) -> Result
         ));
     }
     Ok(())
+}
+
+/// The versions of everything on the remotes, once the agents have written nothing for a while: their records follow
+/// the objects two seconds later.
+async fn quiet(playground: &Playground) -> Result<Vec<BTreeMap<String, String>>> {
+    let started = Instant::now();
+    let mut last = Vec::new();
+    loop {
+        let mut now = Vec::new();
+        for remote in &playground.remotes {
+            now.push(remote::versions(&remote.cluster.admin()).await?);
+        }
+        if now == last {
+            return Ok(now);
+        }
+        ensure!(
+            started.elapsed() < DEADLINE,
+            "the agents still write after {DEADLINE:?}"
+        );
+        last = now;
+        tokio::time::sleep(QUIET).await;
+    }
 }
 
 async fn check_service(client: &Client, remote: &str, service: &str, wanted: &BTreeSet<String>) -> Result<()> {

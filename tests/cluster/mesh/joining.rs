@@ -321,8 +321,8 @@ impl Mesh<'_> {
         link["enrolments"] = json!([enrolment.to_string()]);
         kept.insert("link.json".to_owned(), link.to_string().into_bytes());
         self.remotes[index].keep(kept).await;
-        let line = self.remotes[index].agent.command_mut();
-        line.set_flag("enrolment", [enrolment.to_string()]);
+        let command = self.remotes[index].agent.command_mut();
+        command.set_flag("enrolment", [enrolment.to_string()]);
     }
 
     /// The cluster of one of the shared remotes.

@@ -15,7 +15,7 @@ pub(super) struct Attempts {
 impl Attempts {
     pub(super) fn new(pauses: (Duration, Duration)) -> Self {
         Self {
-            pub(super) backoff: Backoff::new(pauses, rand::random()),
+            backoff: Backoff::new(pauses, rand::random()),
             not_before: Instant::now(),
             said: String::new(),
         }

@@ -21,15 +21,14 @@ impl Keeper {
                 return self.answer(&answers, &failure);
             }
         };
-        let digest = trust.digest();
-        if digest != self.kept.trust.digest() {
+        if trust != self.kept.trust {
             let (hubs, epoch) = (trust.hubs.len(), trust.epoch);
             tracing::info!(epoch, hubs, roots = trust.roots.len(), "the hub sent a new trust");
             self.kept.trust = trust;
             self.saved = false;
             self.renew_at = self.renew_at.min(renewal_of(&self.kept));
         }
-        self.asked = Some(Question { asked: digest, answers });
+        self.asked = Some(answers);
         self.save.not_before = Instant::now();
         if self.saved {
             self.answer_asked();
@@ -57,17 +56,15 @@ impl Keeper {
     }
 
     pub(super) fn answer_asked(&mut self) {
-        if let Some(Question { asked, answers }) = self.asked.take()
-            && asked == self.safe
-        {
+        if let Some(answers) = self.asked.take() {
             self.answer(&answers, "");
         }
     }
 
     pub(super) fn answer(&self, answers: &mpsc::Sender<Frame>, failure: &str) {
         let kept = v1::TrustKept {
-            epoch: self.kept.trust.epoch,
-            digest: self.safe.to_vec(),
+            epoch: self.safe.epoch,
+            digest: self.safe.digest.to_vec(),
             failure: limits::detail(failure),
         };
         // A stream that has ended hears it in the next hello.

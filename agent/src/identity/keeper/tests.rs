@@ -2,6 +2,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use parking_lot::Mutex;
+use remote_istio::enrolment::Trust;
 use remote_istio::wire::v1::identity_server::{Identity, IdentityServer};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -298,9 +299,12 @@ async fn trust_that_cannot_be_kept_is_said_so_and_confirmed_once_it_is() {
     bench.secrets.fail(507, 1);
     let (kept, mut answered) = bench.answer_to(&trust.write()).await;
     assert!(kept.failure.contains("507"), "{kept:?}");
-    assert_eq!(kept.digest, held.digest().to_vec());
+    assert_eq!((kept.epoch, kept.digest), (3, held.digest().to_vec()));
     let kept = next_answer(&mut answered).await;
-    assert_eq!((kept.failure.as_str(), kept.digest), ("", trust.digest().to_vec()));
+    assert_eq!(
+        (kept.failure.as_str(), kept.epoch, kept.digest),
+        ("", 4, trust.digest().to_vec())
+    );
 }
 
 #[tokio::test]

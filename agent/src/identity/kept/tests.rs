@@ -20,6 +20,7 @@ pub(in crate::identity) fn kept_of(ca: &TestCa, validity: Validity) -> Kept {
         key: Arc::new(key),
         trust: ca.trust(3, "hub.test:8444", "hub.test:8443"),
         certificate: certificate(ca, &request, "remote/remote-1", validity),
+        received: None,
         token: Some(TOKEN_ID.to_owned()),
     }
 }
@@ -71,6 +72,13 @@ fn identity_reads_back_and_leaves_no_other_key_behind() {
     assert_eq!(facts(&read_back(&entries)), facts(&kept));
     let names: Vec<&str> = entries.keys().map(String::as_str).collect();
     assert_eq!(names, [ROOTS, LINK, "of.another", CERTIFICATE, KEY]);
+}
+
+#[test]
+fn time_of_receipt_reads_back() {
+    let received = Some(UNIX_EPOCH + Duration::from_millis(1_700_000_000_123));
+    let kept = Kept { received, ..kept() };
+    assert_eq!(read_back(&entries(&kept)).received, received);
 }
 
 #[test]

@@ -39,8 +39,8 @@ async fn renewed_certificate_moves_the_session_without_a_gap() {
     };
     assert!(matches!(link.event().await, LinkEvent::Welcomed(_)));
     assert_eq!(link.delta().await, 2);
-    frames.send(ToHub::Frame(status())).await.expect("the link listens");
     assert!(matches!(new.next().await, Some(Own::Heartbeat(_))));
+    frames.send(ToHub::Frame(status())).await.expect("the link listens");
     assert_eq!(new.next().await, Some(status()));
     let ended = within(old.incoming.next()).await;
     assert!(!matches!(ended, Some(Ok(_))), "the first connection is left: {ended:?}");
