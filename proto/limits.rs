@@ -135,6 +135,16 @@ pub const ENROLMENT_CONNECTIONS: usize = 256;
 /// A connection to the enrolment port lives no longer, counted from its acceptance: a join takes a few round trips.
 pub const ENROLMENT_CONNECTION_LIFETIME: Duration = Duration::from_secs(30);
 
+/// From an accepted connection to the first byte of its client. Who dials through a proxy has a round trip to it first.
+pub const FIRST_BYTE_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Of the places at one listener, one source address (IPv6: one /64) may take one in so many.
+pub const SOURCE_SHARE: usize = 4;
+
+/// Connections one remote may have open at one replica: that of its session, that of the next one, and those of its
+/// predecessor in a rolling update.
+pub const CONNECTIONS_PER_REMOTE: usize = 4;
+
 /// Head of a proxy's answer to CONNECT, bytes.
 pub const PROXY_ANSWER_MAX_BYTES: usize = 8 * 1024;
 

@@ -24,6 +24,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{ClientConfig, ServerConfig};
 
 use crate::identity::Identity;
@@ -55,6 +56,8 @@ pub struct TlsConfig {
     pub client: Arc<ClientConfig>,
     /// Who this process is, by its own certificate.
     pub own: OwnCertificate,
+    /// Whether a client's chain leads to the trust bundle.
+    pub(crate) clients: Arc<dyn ClientCertVerifier>,
 }
 
 /// What this process's own certificate says.

@@ -13,6 +13,7 @@ mod door;
 mod enrolment;
 mod grpc;
 mod link_error;
+mod places;
 mod protocol;
 mod proxy;
 mod refusal;

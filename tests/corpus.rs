@@ -82,10 +82,7 @@ fn corpora_stay_small_and_each_belongs_to_a_target() {
         .flat_map(|(name, _)| inputs(name))
         .map(|path| size(&path))
         .sum();
-    assert!(
-        all <= CORPORA_MAX_BYTES,
-        "{all} bytes: `make fuzz` keeps them small"
-    );
+    assert!(all <= CORPORA_MAX_BYTES, "{all} bytes: `make fuzz` keeps them small");
 }
 
 #[test]

@@ -123,11 +123,11 @@ pub enum ArgsError {
         /// The flag.
         flag: &'static str,
         /// As given.
-        value: humantime::FormattedDuration,
+        value: String,
         /// The shortest.
-        least: humantime::FormattedDuration,
+        least: String,
         /// The longest.
-        most: humantime::FormattedDuration,
+        most: String,
         /// One that is good.
         example: &'static str,
     },
@@ -192,9 +192,19 @@ fn time(
     }
     Err(ArgsError::Time {
         flag,
-        value: humantime::format_duration(value),
-        least: humantime::format_duration(least),
-        most: humantime::format_duration(most),
+        value: shown(value),
+        least: shown(least),
+        most: shown(most),
         example,
     })
+}
+
+/// Whole days as such: `humantime` makes months of thirty and a half days of them.
+fn shown(time: Duration) -> String {
+    const DAY: u64 = 24 * 3600;
+    let seconds = time.as_secs();
+    if seconds >= DAY && seconds.is_multiple_of(DAY) && time.subsec_nanos() == 0 {
+        return format!("{}d", seconds / DAY);
+    }
+    humantime::format_duration(time).to_string()
 }

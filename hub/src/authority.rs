@@ -29,6 +29,7 @@ use remote_istio::identity::Identity;
 use remote_istio::limits;
 use remote_istio::tls::TlsSource;
 use remote_istio::transport::HubAddress;
+use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -216,6 +217,33 @@ impl Authority {
         self.ca.load().issue(request, &leaf)
     }
 
+    /// The same for who showed a chain (DER, leaf first) that was verified before: it must lead to a root of the very CA
+    /// that signs, for the CA may have been replaced since. When it ends does not matter.
+    ///
+    /// # Errors
+    /// It leads to none, and as [`Self::issue`].
+    pub fn issue_next(
+        &self,
+        shown: &[CertificateDer<'_>],
+        identity: &Identity,
+        request: &CertificateRequest,
+        not_before: SystemTime,
+    ) -> Result<IssuedCertificate, IssueError> {
+        let now = SystemTime::now();
+        let ca = self.ca.load();
+        if !past::leads_to(shown, ca.roots(), now) {
+            return Err(IssueError::AnotherCa);
+        }
+        let leaf = Leaf {
+            identity,
+            names: &[],
+            trust_domain: &self.settings.trust_domain,
+            not_before,
+            not_after: now + self.settings.lifetime,
+        };
+        ca.issue(request, &leaf)
+    }
+
     /// Judges a chain (DER, leaf first) that may have ended, but not longer ago than recovery is possible.
     ///
     /// # Errors
@@ -240,6 +268,12 @@ impl Authority {
             secret: self.secret.borrow().clone(),
             renewal_failure: self.renewal.lock().failure.clone(),
         }
+    }
+
+    /// As if this CA had been found in the Secret.
+    #[cfg(test)]
+    pub(crate) fn finds(&self, ca: LinkCa) {
+        self.take(ca);
     }
 
     /// The Secret was found with these data.

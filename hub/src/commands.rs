@@ -18,24 +18,22 @@ mod token;
 
 use std::io::Write;
 
-use jiff::Timestamp;
 use kube::Client;
 
 use self::central::Central;
 pub use self::error::CommandError;
 use crate::args::{Operation, Order};
 
-/// Does what was ordered and writes what there is to say.
+/// Does what was ordered and writes what there is to say. Times are the API server's.
 ///
 /// # Errors
 /// It was refused or failed, or the text cannot be written; then nothing further is done.
 pub async fn run(
     client: Client,
     operation: &Operation,
-    now: Timestamp,
     out: &mut dyn Write,
 ) -> Result<(), CommandError> {
-    let central = Central::new(client, &operation.namespace, now);
+    let central = Central::at_servers_time(client, &operation.namespace).await?;
     let text = obey(&central, &operation.order).await?;
     out.write_all(text.as_bytes())?;
     out.flush()?;

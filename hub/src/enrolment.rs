@@ -34,10 +34,9 @@ pub use self::metrics::EnrolmentMetrics;
 pub use self::records::{KubeRecords, RecordError, Records};
 use self::refusals::Refusals;
 pub use self::renewal::Renewal;
-use self::sources::{Rate, Source, Sources};
+use self::sources::{Rate, Sources};
 use self::tokens::Tokens;
 use crate::authority::Authority;
-use crate::clock;
 use crate::events::Events;
 use crate::identities::Identities;
 
@@ -77,7 +76,8 @@ pub struct Deps {
 pub struct Enrolment {
     deps: Deps,
     tokens: Tokens,
-    sources: Mutex<Sources>,
+    joins: Mutex<Sources>,
+    recoveries: Mutex<Sources>,
     fetches: Mutex<Rate>,
     pace: renewal::Pace,
     refusals: Refusals,
@@ -97,7 +97,8 @@ impl Enrolment {
         Arc::new(Self {
             tokens: Tokens::new(&deps.namespace),
             deps,
-            sources: Mutex::default(),
+            joins: Mutex::default(),
+            recoveries: Mutex::default(),
             fetches: Mutex::new(Rate::new(FETCHES_PER_SECOND)),
             pace: renewal::Pace::default(),
             refusals: Refusals::default(),
@@ -167,13 +168,6 @@ impl Enrolment {
         Arc::clone(&self.deps.authority.trust().borrow())
     }
 
-    fn must_wait(&self, source: &Source) -> bool {
-        self.sources.lock().must_wait(source, clock::now())
-    }
-
-    fn failed(&self, source: Source) {
-        self.sources.lock().failed(source, clock::now());
-    }
 }
 
 #[tonic::async_trait]

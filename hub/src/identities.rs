@@ -9,7 +9,7 @@ mod sink;
 mod tests;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime};
 
 use futures::future::join_all;
@@ -20,7 +20,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use remote_istio::enrolment::Pin;
 use remote_istio::identity::{Identity, RemoteName};
-use remote_istio::tls::{Admission, LeafFacts, NotAdmitted, Peer};
+use remote_istio::tls::{Admission, LeafFacts, NotAdmitted, Peer, TlsSource};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -55,6 +55,7 @@ pub struct Settings {
 /// The identities of all remotes.
 pub struct Identities {
     settings: Settings,
+    tls: OnceLock<Weak<TlsSource>>,
     records: RwLock<Mirror<RemoteIdentity>>,
     connections: Mutex<Connections>,
     cut_wanted: Notify,
@@ -90,6 +91,7 @@ impl Identities {
         );
         Arc::new(Self {
             settings,
+            tls: OnceLock::new(),
             records: RwLock::default(),
             connections: Mutex::default(),
             cut_wanted: Notify::new(),
@@ -115,7 +117,17 @@ impl Identities {
             () = stop.cancelled() => {}
             _ = following => {}
             () = self.cut_when_due() => {}
+            () = self.cut_when_roots_change() => {}
             () = self.reports.write(&self, &written) => {}
+        }
+    }
+
+    /// Guards the connections that `tls` accepts: asked in its handshakes from now on, and once they are open, whenever
+    /// its trust bundle is another, for a CA that is trusted no longer must not leave connections behind.
+    pub fn guard(self: &Arc<Self>, tls: &Arc<TlsSource>) {
+        // Weak, for the source holds its admission. One hub has one.
+        if self.tls.set(Arc::downgrade(tls)).is_ok() {
+            tls.set_admission(Arc::clone(self) as Arc<dyn Admission>);
         }
     }
 
@@ -153,8 +165,8 @@ impl Identities {
         self.changed(change);
     }
 
-    /// Notes how far a remote has come in a rollover: the epoch of the trust it keeps, the CA that signed its newest
-    /// certificate. Written when it differs from what is known, soon and not at once.
+    /// Notes how far a remote has come in a rollover: the epoch of the trust it keeps, the CA that signed the certificate
+    /// it uses. Written when it differs from what is known, soon and not at once.
     pub fn report_trust(&self, remote: &RemoteName, epoch: Option<u64>, signer: Option<Pin>) {
         self.reports.note(remote, epoch, signer);
     }
@@ -198,7 +210,7 @@ impl Identities {
         let condemned = self
             .connections
             .lock()
-            .condemn(remote, due, |peer| self.admit(&peer.facts()));
+            .condemn(remote, due, |peer| self.admit_open(peer));
         let Some(condemned) = condemned else {
             return;
         };
@@ -235,6 +247,23 @@ impl Identities {
         );
     }
 
+    async fn cut_when_roots_change(&self) {
+        let tls = self.tls.get().and_then(Weak::upgrade);
+        let Some(mut changes) = tls.map(|tls| tls.status()) else {
+            return std::future::pending().await;
+        };
+        loop {
+            changes.borrow_and_update();
+            let remotes = self.connections.lock().remotes();
+            for remote in &remotes {
+                self.condemn(remote);
+            }
+            if changes.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
     async fn cut_when_due(&self) {
         loop {
             let next = self.connections.lock().cut_due(Instant::now());
@@ -249,6 +278,15 @@ impl Identities {
 impl Admission for Identities {
     fn admit(&self, peer: &LeafFacts) -> Result<(), NotAdmitted> {
         Self::admit(self, peer)
+    }
+
+    fn admit_open(&self, peer: &Peer) -> Result<(), NotAdmitted> {
+        Self::admit(self, &peer.facts())?;
+        let tls = self.tls.get().and_then(Weak::upgrade);
+        match tls {
+            Some(tls) if !tls.vouches_for(peer) => Err(NotAdmitted::AnotherCa),
+            _ => Ok(()),
+        }
     }
 
     fn opened(&self, peer: &Arc<Peer>) {

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use remote_istio::identity::RemoteName;
 
-pub use self::conflict::{CONFLICT_LASTS, Conflict, Conflicts, Party};
+pub use self::conflict::{CONFLICT_LASTS, Conflict, Conflicts, PREDECESSOR_ENDS_WITHIN, Party};
 use crate::report::SessionEpoch;
 
 /// Names one session within this process.
@@ -80,12 +80,15 @@ pub enum Refused {
     #[error("a newer connection of this agent holds the session")]
     OlderConnection,
     /// An agent that started before the one that has the session.
-    #[error("a newer agent holds this session: it started as number {holder}, this one as number {own}; stop this one")]
+    #[error(
+        "a newer agent holds this session: it started as number {}, this one as number {}; stop this one",
+        .holder.start, .challenger.start
+    )]
     OlderAgent {
-        /// Start counter of the holder.
-        holder: u64,
-        /// Start counter of the claimant.
-        own: u64,
+        /// Who stays.
+        holder: Party,
+        /// Who was refused.
+        challenger: Party,
     },
     /// Two agents that both believe to be the remote's.
     #[error(
@@ -115,7 +118,8 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// The two agents, if this shows that one identity is used by two.
+    /// The two agents, if this alone shows that one identity is used by two. [`Refused::OlderAgent`] does not: a
+    /// predecessor ends soon, and [`Conflicts::older`] finds the one that does not.
     #[must_use]
     pub fn parties(&self) -> Option<(Party, Party)> {
         match self {
@@ -258,8 +262,8 @@ fn judge(holder: &Claimant, claimant: &Claimant, answer: Option<Answer>) -> Resu
     let order = claimant.epoch.start.cmp(&holder.epoch.start);
     if order == Ordering::Less {
         return Err(Refused::OlderAgent {
-            holder: holder.epoch.start,
-            own: claimant.epoch.start,
+            holder: Party::of(holder),
+            challenger: Party::of(claimant),
         });
     }
     match answer {

@@ -9,6 +9,7 @@ use rcgen::{
     date_time_ymd,
 };
 use remote_istio::tls::{CertificateFiles, TlsSource};
+use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
 use time::OffsetDateTime;
 
@@ -24,6 +25,10 @@ impl LinkCa {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, "link CA");
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a CA"))
+    }
+
+    pub(crate) fn root(&self) -> CertificateDer<'static> {
+        self.0.der().clone()
     }
 
     /// A source that trusts this CA and shows a certificate for `spiffe://TRUST-DOMAIN/PATH`.

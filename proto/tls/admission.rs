@@ -15,8 +15,16 @@ pub trait Admission: Debug + Send + Sync {
     /// Why not; the other end is told by an alert.
     fn admit(&self, peer: &LeafFacts) -> Result<(), NotAdmitted>;
 
+    /// Whether a connection that is open may stay. What was good at its handshake may be so no longer.
+    ///
+    /// # Errors
+    /// Why not.
+    fn admit_open(&self, peer: &Peer) -> Result<(), NotAdmitted> {
+        self.admit(&peer.facts())
+    }
+
     /// A connection was accepted: register it (weakly, it is not told when it ends) to be able to
-    /// [cut](Peer::cut) it later. [`Self::admit`] is asked once more right after this, so that nothing slips through
+    /// [cut](Peer::cut) it later. [`Self::admit_open`] is asked once more right after this, so that nothing slips through
     /// between the handshake and the registration.
     fn opened(&self, peer: &Arc<Peer>);
 }
@@ -30,6 +38,9 @@ pub enum NotAdmitted {
     /// Nobody of that name has joined.
     #[error("unknown to this hub")]
     Unknown,
+    /// The CA that signed it is trusted no longer.
+    #[error("signed by another CA")]
+    AnotherCa,
 }
 
 /// The place of an admission. Everybody may pass while it is empty.
@@ -51,7 +62,7 @@ impl Gate {
     pub(super) fn enter(&self, peer: &Arc<Peer>) -> Result<(), NotAdmitted> {
         if let Some(admission) = self.current() {
             admission.opened(peer);
-            admission.admit(&peer.facts())?;
+            admission.admit_open(peer)?;
         }
         Ok(())
     }

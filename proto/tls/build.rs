@@ -7,6 +7,7 @@ use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
@@ -41,7 +42,8 @@ impl Base {
         let bundle = certificates(&material.trust_bundle).map_err(wrong(TlsFile::TrustBundle))?;
         let roots = Arc::new(roots(&bundle).map_err(wrong(TlsFile::TrustBundle))?);
         let unusable = |error: rustls::Error| wrong(TlsFile::Certificate)(Problem::Unusable(error.to_string()));
-        let server = self.server(&provider, &roots, &chain, &key).map_err(unusable)?;
+        let clients = clients(&provider, &roots).map_err(unusable)?;
+        let server = self.server(&provider, &clients, &chain, &key).map_err(unusable)?;
         let presented = with_bundle(&chain, &bundle);
         let enrolment = self.enrolment(&provider, presented, &key).map_err(unusable)?;
         let client = self.client(&provider, roots, chain, key).map_err(unusable)?;
@@ -50,20 +52,18 @@ impl Base {
             enrolment: Arc::new(enrolment),
             client: Arc::new(client),
             own,
+            clients,
         })
     }
 
     fn server(
         &self,
         provider: &Arc<CryptoProvider>,
-        roots: &Arc<RootCertStore>,
+        clients: &Arc<dyn ClientCertVerifier>,
         chain: &[CertificateDer<'static>],
         key: &PrivateKeyDer<'static>,
     ) -> Result<ServerConfig, rustls::Error> {
-        let webpki = WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(provider))
-            .build()
-            .map_err(|error| rustls::Error::General(error.to_string()))?;
-        let verifier = IdentityVerifier::new(webpki, &self.trust_domain, Arc::clone(&self.gate));
+        let verifier = IdentityVerifier::new(Arc::clone(clients), &self.trust_domain, Arc::clone(&self.gate));
         let config = ServerConfig::builder_with_details(Arc::clone(provider), Arc::clone(&self.clock))
             .with_protocol_versions(&[&TLS13])?
             .with_client_cert_verifier(Arc::new(verifier))
@@ -97,6 +97,15 @@ impl Base {
             .with_client_auth_cert(chain, key)?;
         Ok(client_without_resumption(config))
     }
+}
+
+fn clients(
+    provider: &Arc<CryptoProvider>,
+    roots: &Arc<RootCertStore>,
+) -> Result<Arc<dyn ClientCertVerifier>, rustls::Error> {
+    WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(provider))
+        .build()
+        .map_err(|error| rustls::Error::General(error.to_string()))
 }
 
 fn without_resumption(mut config: ServerConfig) -> ServerConfig {

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use rustls::pki_types::UnixTime;
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
@@ -149,6 +150,18 @@ impl TlsSource {
         &self.base.trust_domain
     }
 
+    /// Whether the chain that was shown when a connection was opened leads to a root of the newest trust bundle. That
+    /// its certificate has ended meanwhile is another matter, which ends the connection anyway.
+    #[must_use]
+    pub fn vouches_for(&self, peer: &Peer) -> bool {
+        let Some((leaf, above)) = peer.presented().split_first() else {
+            return false;
+        };
+        let at = self.now().max(peer.not_before).min(peer.not_after);
+        let at = UnixTime::since_unix_epoch(at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
+        self.current.load().clients.verify_client_cert(leaf, above, at).is_ok()
+    }
+
     /// What this process's own certificate says now.
     #[must_use]
     pub fn own(&self) -> OwnCertificate {
@@ -195,7 +208,8 @@ impl TlsSource {
         }
     }
 
-    /// Takes new material, whole or not at all. New connections use it, open ones stay as they are.
+    /// Takes new material, whole or not at all. New connections use it. Open ones stay as they are, unless the
+    /// admission asks whether the new bundle [vouches for](Self::vouches_for) them.
     ///
     /// # Errors
     /// What is wrong with it; the old configuration stays.

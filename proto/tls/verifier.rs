@@ -50,6 +50,7 @@ impl ClientCertVerifier for IdentityVerifier {
             Error::InvalidCertificate(match reason {
                 NotAdmitted::Revoked => CertificateError::Revoked,
                 NotAdmitted::Unknown => CertificateError::ApplicationVerificationFailure,
+                NotAdmitted::AnotherCa => CertificateError::UnknownIssuer,
             })
         })?;
         Ok(verified)

@@ -48,11 +48,10 @@ impl Door for Mutual {
     }
 
     fn enter(tls: &TlsSource, connection: &ServerConnection, _exporter: [u8; 32], address: String) -> Entered<Peer> {
-        let leaf = connection.peer_certificates().and_then(|chain| chain.first());
-        let Some(leaf) = leaf else {
+        let Some(chain) = connection.peer_certificates().filter(|chain| !chain.is_empty()) else {
             return Err((Refusal::NoCertificate, "the client showed no certificate".to_owned()));
         };
-        let peer = Peer::new(leaf, tls.trust_domain(), address)
+        let peer = Peer::presenting(chain, tls.trust_domain(), address)
             .map_err(|error| (Refusal::from_identity(&error), error.to_string()))?;
         let peer = Arc::new(peer);
         tls.enter(&peer)

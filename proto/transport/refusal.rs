@@ -39,6 +39,8 @@ pub enum Refusal {
     Revoked,
     /// Nobody of that name has joined.
     UnknownIdentity,
+    /// As many connections of its source address are handled as may be at once.
+    SourceFull,
     /// The client did not finish in time.
     Timeout,
     /// The client closed before it finished, as load balancers' probes do.
@@ -57,7 +59,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every reason, so that a counter can be made for each beforehand.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::NoCertificate,
         Self::UnknownCa,
         Self::Expired,
@@ -69,6 +71,7 @@ impl Refusal {
         Self::MalformedIdentity,
         Self::Revoked,
         Self::UnknownIdentity,
+        Self::SourceFull,
         Self::Timeout,
         Self::Closed,
         Self::NotTls,
@@ -93,6 +96,7 @@ impl Refusal {
             Self::MalformedIdentity => "malformed_identity",
             Self::Revoked => "revoked",
             Self::UnknownIdentity => "unknown_identity",
+            Self::SourceFull => "source_full",
             Self::Timeout => "timeout",
             Self::Closed => "closed",
             Self::NotTls => "not_tls",
@@ -150,6 +154,7 @@ impl From<NotAdmitted> for Refusal {
         match reason {
             NotAdmitted::Revoked => Self::Revoked,
             NotAdmitted::Unknown => Self::UnknownIdentity,
+            NotAdmitted::AnotherCa => Self::UnknownCa,
         }
     }
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use rustls::ConnectionCommon;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 use tokio_rustls::TlsStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -16,6 +15,7 @@ use tonic::transport::server::Connected;
 
 use super::caller::Caller;
 use super::link_error::LinkError;
+use super::places::Place;
 use crate::tls::Peer;
 
 /// Of which TLS derives [`SecureStream::exporter`].
@@ -55,7 +55,7 @@ pub struct SecureStream<S, E = Peer> {
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     time_is_up: Pin<Box<Sleep>>,
     error: LinkError,
-    held: Option<OwnedSemaphorePermit>,
+    held: Option<Place>,
 }
 
 impl<S, E: FarEnd> SecureStream<S, E> {
@@ -74,8 +74,8 @@ impl<S, E: FarEnd> SecureStream<S, E> {
     }
 
     /// Keeps a place among the open connections for as long as this one lives.
-    pub(super) fn holding(mut self, permit: Option<OwnedSemaphorePermit>) -> Self {
-        self.held = permit;
+    pub(super) fn holding(mut self, place: Place) -> Self {
+        self.held = Some(place);
         self
     }
 

@@ -77,6 +77,8 @@ async fn knock(mesh: &Mesh<'_>, pins: &[String], joiner: &Joiner, number: u16, a
             Ok(answer) => panic!("a token that nobody made was taken: {answer:?}"),
             Err(status) if status.code() == Code::Unauthenticated => &answers.refused,
             Err(status) if status.code() == Code::ResourceExhausted => &answers.limited,
+            // Nobody's fault, so that it is a second's pause: central is not asked for more.
+            Err(status) if status.message().contains("too many unknown tokens") => &answers.limited,
             Err(_) => {
                 answers.lost.fetch_add(1, Ordering::Relaxed);
                 continue;

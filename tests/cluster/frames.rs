@@ -7,6 +7,7 @@ use remote_istio::limits;
 use remote_istio::model::{Body, Endpoint, EndpointSet, Key, Lane, Object, ServiceIntent};
 use remote_istio::wire::v1::{self, agent_frame, hub_frame};
 use support::ca::TRUST_DOMAIN;
+use support::eventually::{eventually, seen};
 use support::peer::{ScriptedAgent, ScriptedHub, hello};
 
 use crate::mesh::{Mesh, run};
@@ -116,6 +117,53 @@ fn unknown_frames_and_fields_are_ignored_and_counted() {
     });
 }
 
+/// F45. No message names its sender: what a remote says of another's objects is said of itself.
+#[test]
+fn remote_that_speaks_of_anothers_objects_changes_nothing_there() {
+    run(async {
+        let mesh = Mesh::start("others-objects").await;
+        mesh.enable(PILOT).await;
+        mesh.pod("pilot-a", "istio=pilot", "10.1.0.1").ready().await;
+        mesh.until_ready(0).await;
+        mesh.remote(0).until_quiet().await;
+        let before = mesh.status(0).await;
+        let unread = mesh.hub_metric("unread_states_total", &[]).await;
+        let mut agent = mesh
+            .scripted_agent("stranger", hello("liar", 1))
+            .await
+            .expect("a session");
+        agent.welcome().await.expect("welcomed");
+        let tricks = [
+            "service/../others-objects-0",
+            "endpoints/a/b/c",
+            "",
+            "remote/others-objects-0",
+            "service/a/B",
+        ];
+        let own = Key::endpoints(mesh.namespace(), "istio-pilot").to_string();
+        let entries = tricks
+            .into_iter()
+            .map(str::to_owned)
+            .chain([own])
+            .map(|key| v1::Applied {
+                key,
+                state: v1::ApplyState::Rejected.into(),
+                detail: "the liar says so".to_owned(),
+                ..v1::Applied::default()
+            });
+        let status = v1::Status {
+            entries: entries.collect(),
+        };
+        agent.send(agent_frame::Frame::Status(status)).await.expect("sent");
+        eventually("what does not read is counted", || async {
+            let now = mesh.hub_metric("unread_states_total", &[]).await;
+            seen(now - unread >= 4.0, now - unread)
+        })
+        .await;
+        assert_eq!(mesh.status(0).await, before);
+    });
+}
+
 /// An endpoint set with these addresses.
 fn endpoints(addresses: impl IntoIterator<Item = String>) -> Object {
     let endpoints: BTreeMap<_, _> = addresses
@@ -217,13 +265,19 @@ fn large_set_is_packed_into_slices_of_which_a_change_touches_one() {
         let nonce = session.snapshot(Lane::Endpoints, set, false).await.expect("sent");
         assert_eq!(session.ack(nonce).await.expect("answered").nacks, []);
         let remote = mesh.remote(0);
+        let held = async |addresses: &[String]| {
+            let wanted: Vec<&str> = addresses.iter().map(String::as_str).collect();
+            remote.until_addresses("large", &wanted).await;
+        };
+        held(&all).await;
         let before = remote.slices("large").await;
-        assert_eq!(before.len(), 3, "kept means written");
+        assert_eq!(before.len(), 3);
 
-        let fewer = all.into_iter().skip(1);
-        let set = vec![(key, endpoints(fewer))];
+        let fewer = &all[1..];
+        let set = vec![(key, endpoints(fewer.iter().cloned()))];
         let nonce = session.snapshot(Lane::Endpoints, set, false).await.expect("sent");
         assert_eq!(session.ack(nonce).await.expect("answered").nacks, []);
+        held(fewer).await;
         let after = remote.slices("large").await;
         let touched = after.iter().filter(|slice| !before.contains(slice)).count();
         assert_eq!((after.len(), touched), (3, 1));

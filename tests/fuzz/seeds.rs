@@ -8,7 +8,7 @@ use std::sync::Arc;
 use prost::Message as _;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    PublicKeyData as _, SanType, SigningKey as _,
+    KeyUsagePurpose, PublicKeyData as _, SanType, SigningKey as _,
 };
 use remote_istio::convert::{ack_frames, delta_parts, status_frames};
 use remote_istio::enrolment::{Pin, Token, Trust, proof_input};
@@ -26,6 +26,7 @@ pub type Seed = (&'static str, Vec<u8>);
 /// Every seed by target. The first of each target is one that it accepts.
 pub fn seeds() -> BTreeMap<&'static str, Vec<Seed>> {
     BTreeMap::from([
+        ("ca", cas()),
         ("enrolment", enrolment()),
         ("frames", frames()),
         ("identity", identities()),
@@ -151,6 +152,39 @@ fn requests() -> Vec<Seed> {
     ]
 }
 
+/// Name and extensions of real CAs.
+fn cas() -> Vec<Seed> {
+    // One common name.
+    let name = b"\x30\x12\x31\x10\x30\x0e\x06\x03\x55\x04\x03\x0c\x07link CA".as_slice();
+    let of = |name: &[u8], params: &CertificateParams| {
+        let key = key();
+        let certificate = params.self_signed(&key).expect("a certificate").der().to_vec();
+        let key_info = key.subject_public_key_info();
+        let mut windows = certificate.windows(key_info.len());
+        let at = windows
+            .position(|window| window == key_info)
+            .expect("the key in its certificate");
+        let extensions = &certificate[at + key_info.len()..];
+        let extensions = &extensions[..2 + usize::from(extensions[1])];
+        let length = u8::try_from(name.len()).expect("a short name");
+        [&[length], name, extensions].concat()
+    };
+    let mut root = CertificateParams::default();
+    root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    root.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let mut narrow = root.clone();
+    narrow.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    let mut no_ca = root.clone();
+    no_ca.is_ca = IsCa::ExplicitNoCa;
+    vec![
+        ("root", of(name, &root)),
+        ("of-no-other-ca", of(name, &narrow)),
+        ("not-a-ca", of(name, &no_ca)),
+        ("without-a-name", of(&[0x30, 0], &root)),
+        ("no-extensions", [&[20], name].concat()),
+    ]
+}
+
 /// Subject and attributes of real requests, cut out of them.
 fn signed_requests() -> Vec<Seed> {
     let key = key();
@@ -214,7 +248,10 @@ fn trusts() -> Vec<Seed> {
         ("no-hub", changed(|trust| trust.hubs.clear())),
         ("no-enrolment", changed(|trust| trust.enrolments.clear())),
         ("signer-cut", changed(|trust| trust.signer.truncate(31))),
-        ("url", changed(|trust| trust.hubs[0] = "https://hub:8444/".to_owned())),
+        (
+            "url",
+            changed(|trust| "https://hub:8444/".clone_into(&mut trust.hubs[0])),
+        ),
     ]
 }
 

@@ -7,9 +7,9 @@ use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prost::Message as _;
-use rcgen::{KeyPair, PublicKeyData as _, SigningKey as _};
+use rcgen::{KeyPair, PublicKeyData, SigningKey as _};
 use remote_istio::convert::{read_ack, read_delta, read_hello, read_status};
-use remote_istio::enrolment::{Pin, Token, Trust, TrustDigest, verify_proof};
+use remote_istio::enrolment::{Pin, Token, Trust, TrustDigest, certificate_pem, verify_proof};
 use remote_istio::identity::{DEFAULT_TRUST_DOMAIN, Identity, RemoteName, from_certificate, parse_uri};
 use remote_istio::lane::{Assembly, Inbox};
 use remote_istio::limits;
@@ -22,6 +22,7 @@ pub type Target = fn(&[u8]) -> bool;
 
 /// Every target by the name of its corpus.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("ca", ca),
     ("enrolment", enrolment),
     ("frames", frames),
     ("identity", identity),
@@ -91,8 +92,13 @@ fn request(data: &[u8]) -> bool {
         return false;
     };
     assert!(data.len() <= limits::REQUEST_MAX_BYTES, "a request within the limit");
+    certify(authority(), &request, request.key());
+    true
+}
+
+/// Signs a certificate of a remote and makes sure that it is one, whatever was asked for.
+fn certify(ca: &LinkCa, key: &impl PublicKeyData, pin: Pin) {
     let identity = Identity::Remote(RemoteName::new("remote-1").expect("a DNS label"));
-    let ca = authority();
     let leaf = Leaf {
         identity: &identity,
         names: &[],
@@ -101,16 +107,46 @@ fn request(data: &[u8]) -> bool {
         not_after: now() + DAY,
     };
     let issued = ca
-        .issue(&request, &leaf)
-        .expect("a certificate for every request that was found good");
+        .issue(key, &leaf)
+        .expect("a certificate of a CA and for a key that were found good");
     assert_eq!(
         Pin::of_certificate(&issued.chain[0]),
-        Some(request.key()),
-        "for the key of the request"
+        Some(pin),
+        "for the key that was given"
     );
     // The chain is verified as an agent's: no CA, for clients, of the identity that the hub decided on.
     let read = verify_past(&issued.chain, ca.roots(), DEFAULT_TRUST_DOMAIN, now(), DAY).expect("a good certificate");
     assert_eq!(read.identity, identity, "whatever the request asked for");
+}
+
+/// A CA that was brought, one root whose signature is good: the first byte says how many of the others are its name, the
+/// rest are its extensions.
+fn ca(data: &[u8]) -> bool {
+    let Some((length, said)) = data.split_first() else {
+        return false;
+    };
+    let (name, extensions) = said.split_at(usize::from(*length).min(said.len()));
+    let validity = [tagged(0x17, b"260101000000Z"), tagged(0x17, b"360101000000Z")].concat();
+    let info = [
+        [0xa0, 3, 2, 1, 2, 2, 1, 1].as_slice(),
+        &ECDSA_WITH_SHA256,
+        name,
+        &sequence(&validity),
+        name,
+        &key().subject_public_key_info(),
+        extensions,
+    ];
+    let root = certificate_pem(&signed(&sequence(&info.concat()))).into_bytes();
+    let secret = [
+        ("tls.crt", root.clone()),
+        ("tls.key", key().serialize_pem().into_bytes()),
+        ("ca.crt", root),
+    ];
+    let secret = secret.map(|(entry, value)| (entry.to_owned(), value));
+    let Ok(Some(ca)) = LinkCa::from_secret(&BTreeMap::from(secret), now()) else {
+        return false;
+    };
+    certify(&ca, key(), Pin::of_key_info(&key().subject_public_key_info()));
     true
 }
 
@@ -123,11 +159,18 @@ fn signed_request(data: &[u8]) -> bool {
     let (subject, attributes) = asked.split_at(usize::from(*length).min(asked.len()));
     let version = [2, 1, 0];
     let info = sequence(&[&version, subject, &key().subject_public_key_info(), attributes].concat());
-    let signature = key().sign(&info).expect("a signature");
-    // ecdsa-with-SHA256, and a bit string without unused bits.
-    let algorithm = [0x30, 10, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
+    request(&signed(&info))
+}
+
+/// A key algorithm in DER, as it stands beside a signature.
+const ECDSA_WITH_SHA256: [u8; 12] = [0x30, 10, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
+
+/// A request or a certificate of what it says, signed by the one key.
+fn signed(info: &[u8]) -> Vec<u8> {
+    let signature = key().sign(info).expect("a signature");
+    // A bit string without unused bits.
     let signature = tagged(3, &[&[0], signature.as_slice()].concat());
-    request(&sequence(&[&info, algorithm.as_slice(), &signature].concat()))
+    sequence(&[info, &ECDSA_WITH_SHA256, &signature].concat())
 }
 
 fn sequence(content: &[u8]) -> Vec<u8> {
@@ -171,9 +214,9 @@ fn past(data: &[u8]) -> bool {
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// A fixed time, so that each run says the same of an input: the beginning of 2027.
+/// A fixed time, so that each run says the same of an input: some day early in 2027.
 fn now() -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(1_798_761_600)
+    UNIX_EPOCH + DAY * 365 * 57 + DAY * 20
 }
 
 fn authority() -> &'static LinkCa {

@@ -63,8 +63,9 @@ impl Tools {
             return Ok(Arc::clone(key));
         }
         let key = PrivateKey::generate().map_err(|error| Failure::Own(error.to_string()))?;
-        let saved = self.store.keep_next(&key).await;
-        saved.map_err(|error| Failure::Own(format!("the new key cannot be kept, so no request is sent: {error}")))?;
+        let kept = self.store.keep_next(key).await;
+        let key =
+            kept.map_err(|error| Failure::Own(format!("the new key cannot be kept, so no request is sent: {error}")))?;
         Ok(Arc::clone(next.insert(Arc::new(key))))
     }
 
@@ -138,6 +139,10 @@ impl Establishing {
     async fn established(&mut self) -> Established {
         let (mut saved, mut fresh) = (true, false);
         let mut contents = self.contents().await;
+        if let Contents::Kept(kept) = &contents {
+            // The last process may have ended before it did.
+            self.blank_used(kept).await;
+        }
         loop {
             let token = self.tools.token().await;
             let id = token.as_ref().ok().map(|found| found.token.id().to_owned());
@@ -146,8 +151,9 @@ impl Establishing {
                 (Step::Join, contents, Ok(found)) => self.join(&found, contents).await,
                 (Step::Recover, Contents::Kept(kept), _) => self.recover(kept).await,
                 (Step::AwaitClock, Contents::Kept(kept), _) => {
-                    self.say(&not_valid_yet(kept));
+                    self.say(&wrong_clock(kept));
                     tokio::time::sleep(CLOCK).await;
+                    saved = saved || self.keep(kept).await;
                     continue;
                 }
                 (Step::Go, Contents::Kept(kept), _) => {
@@ -192,6 +198,10 @@ impl Establishing {
                 Err(failure) => {
                     self.denied &= step == Step::Recover;
                     self.failed(&failure, id.as_deref()).await;
+                    if saved {
+                        // Another process of this agent may have had more luck.
+                        contents = self.contents().await;
+                    }
                 }
             }
         }
@@ -203,9 +213,7 @@ impl Establishing {
         loop {
             match self.tools.store.read().await {
                 Ok((contents, next)) => {
-                    if let Some(key) = next {
-                        self.next = Some(Arc::new(key));
-                    }
+                    self.next = next.map(Arc::new);
                     return contents;
                 }
                 Err(error) => self.say(&error.to_string()),
@@ -233,7 +241,7 @@ impl Establishing {
             .with(key, Some(found.token.id().to_owned()));
         let (remote, trust_domain) = (&kept.certificate.remote, &kept.trust.trust_domain);
         tracing::info!(%remote, %trust_domain, token = %found.token.id(), "joined the hub");
-        ended_already(kept)
+        Ok(kept)
     }
 
     async fn recover(&mut self, kept: &Kept) -> Result<Kept, Failure> {
@@ -246,12 +254,12 @@ impl Establishing {
         self.denied = issued.as_ref().is_err_and(Failure::is_denial);
         let recovered = issued?.with(key, kept.token.clone());
         tracing::info!(remote = %recovered.certificate.remote, "the ended certificate was recovered");
-        ended_already(recovered)
+        Ok(recovered)
     }
 
     /// Whether it is safe. If not, whoever looks after it from here on tries again.
     async fn keep(&mut self, kept: &Kept) -> bool {
-        match self.tools.store.keep(kept).await {
+        match self.tools.store.keep(kept, None).await {
             Ok(()) => {
                 self.blank_used(kept).await;
                 true
@@ -322,23 +330,18 @@ fn has_new_token(contents: &Contents, token: Option<&str>) -> bool {
     matches!(contents, Contents::Kept(kept) if is_new(token, kept))
 }
 
-/// A clock that is far ahead must not make an agent ask again and again.
-fn ended_already(kept: Kept) -> Result<Kept, Failure> {
-    if SystemTime::now() < kept.certificate.not_after {
-        return Ok(kept);
-    }
-    let until = humantime::format_rfc3339_seconds(kept.certificate.not_after);
-    Err(Failure::Unusable(format!(
-        "the certificate issued just now ends at {until}, which is past by this machine's clock: correct the clock"
-    )))
-}
-
-fn not_valid_yet(kept: &Kept) -> String {
-    let (now, from) = (SystemTime::now(), kept.certificate.not_before);
+/// Why a certificate does not go with this machine's clock.
+fn wrong_clock(kept: &Kept) -> String {
+    let (now, certificate) = (SystemTime::now(), &kept.certificate);
+    let (words, limit) = if now < certificate.not_before {
+        ("is not valid yet", certificate.not_before)
+    } else {
+        ("had ended when it came", certificate.not_after)
+    };
     format!(
-        "the certificate is not valid yet by this machine's clock (now {}, valid from {}): correct the clock",
+        "the certificate {words} by this machine's clock (now {}, the certificate says {}): correct the clock",
         humantime::format_rfc3339_seconds(now),
-        humantime::format_rfc3339_seconds(from)
+        humantime::format_rfc3339_seconds(limit)
     )
 }
 

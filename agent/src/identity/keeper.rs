@@ -1,6 +1,7 @@
 //! Looks after an identity that is in use: renews it, recovers it, follows the hub's trust, and keeps it all safe.
 
 mod attempts;
+mod due;
 mod following;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use super::schedule;
 use super::step::is_new;
 use crate::link::{Guide, Hubs, Question, Refused};
 use attempts::Attempts;
+use due::{Due, Moment};
 
 /// The clock is looked at this often: it may be set, and machines sleep.
 const LOOK: Duration = Duration::from_secs(30);
@@ -79,7 +81,7 @@ pub struct Keeper {
     /// For what the hub does not take the certificate in use.
     refused: Option<Refused>,
     save: Attempts,
-    renew_at: SystemTime,
+    due: Due,
     renewal: Attempts,
     pauses: Pauses,
     /// A trust whose keeping the hub waits for.
@@ -112,9 +114,10 @@ impl Keeper {
             saved,
             fresh,
         } = established;
+        let due = if fresh { Due::of_issued } else { Due::of_kept };
         let keeper = Self {
             safe: Safe::of(&kept),
-            renew_at: renewal_of(&kept),
+            due: due(&kept, Moment::now()),
             tools,
             parts,
             kept,
@@ -180,8 +183,7 @@ impl Keeper {
             Some(Refused::Expired) => self.renewal.not_before,
             _ if self.left().is_zero() => self.renewal.not_before,
             _ if self.parts.channel.borrow().is_some() => {
-                let until_renewal = self.renew_at.duration_since(SystemTime::now());
-                soon(until_renewal.unwrap_or_default()).max(self.renewal.not_before)
+                soon(self.due.left(Moment::now())).max(self.renewal.not_before)
             }
             // Without a session nothing is due before the certificate's end.
             _ => soon(self.left()),
@@ -202,7 +204,7 @@ impl Keeper {
             (Some(Refused::NotKnown), _) => self.rejoin().await,
             (Some(Refused::Expired), _) => self.recover().await,
             _ if self.left().is_zero() => self.recover().await,
-            (_, Some(channel)) if SystemTime::now() >= self.renew_at => self.renew(channel).await,
+            (_, Some(channel)) if self.due.left(Moment::now()).is_zero() => self.renew(channel).await,
             _ => Ok(()),
         }
     }
@@ -292,6 +294,7 @@ impl Keeper {
         if name(&joined) != name(&self.kept) {
             let (old, new) = (name(&self.kept), name(&joined));
             self.kept = joined;
+            self.next = None;
             self.save().await;
             return Err(KeeperError::OtherRemote { old, new });
         }
@@ -319,21 +322,21 @@ impl Keeper {
     /// Uses a new certificate from here on, whole or not at all.
     fn adopt(&mut self, issued: Issued, key: Arc<PrivateKey>, token: Option<String>) -> Result<(), Failure> {
         let kept = issued.with(key, token);
-        // Whatever is wrong with it, the next attempt is better off with another key.
-        self.next = None;
         let replaced = self.parts.tls.replace(&kept.material());
         replaced.map_err(|error| Failure::Unusable(error.to_string()))?;
+        // Not before: a token is bound to the key that it was redeemed with, so the next attempt needs the same.
+        self.next = None;
         self.kept = kept;
         self.saved = false;
         self.refused = None;
-        self.renew_at = renewal_of(&self.kept);
+        self.due = Due::of_issued(&self.kept, Moment::now());
         self.renewal.succeeded();
         self.guide(true);
         Ok(())
     }
 
     async fn save(&mut self) {
-        match self.tools.store.keep(&self.kept).await {
+        match self.tools.store.keep(&self.kept, self.next.as_deref()).await {
             Ok(()) => {
                 self.saved = true;
                 self.safe = Safe::of(&self.kept);
@@ -380,15 +383,4 @@ impl Keeper {
     fn until(&self) -> humantime::Rfc3339Timestamp {
         humantime::format_rfc3339_seconds(self.kept.certificate.not_after)
     }
-}
-
-/// When a certificate is to be renewed for its age or for its signer.
-fn renewal_of(kept: &Kept) -> SystemTime {
-    let not_after = kept.certificate.not_after;
-    let began = schedule::began(kept.received, kept.certificate.not_before, not_after);
-    let by_age = schedule::renew_at(began, not_after, rand::random());
-    if !kept.is_of_an_older_signer() {
-        return by_age;
-    }
-    by_age.min(SystemTime::now() + schedule::spread(began, not_after, rand::random()))
 }

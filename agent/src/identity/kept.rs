@@ -168,14 +168,18 @@ impl Kept {
             .is_some_and(|signer| signer != self.trust.signer)
     }
 
-    /// Puts it into a Secret's entries, in place of what stands there.
-    pub fn write(&self, entries: &mut Entries) {
+    /// Puts it into a Secret's entries, in place of what stands there. `next`: the key of a request under way, which
+    /// must not be lost meanwhile.
+    pub fn write(&self, next: Option<&PrivateKey>, entries: &mut Entries) {
         let chain: String = self.certificate.chain.iter().map(|der| certificate_pem(der)).collect();
         entries.insert(KEY.to_owned(), self.key.pem().to_vec());
         entries.insert(CERTIFICATE.to_owned(), chain.into_bytes());
         entries.insert(ROOTS.to_owned(), self.trust.bundle().into_bytes());
         entries.insert(LINK.to_owned(), self.link());
-        entries.remove(NEXT_KEY);
+        match next {
+            Some(next) => entries.insert(NEXT_KEY.to_owned(), next.pem().to_vec()),
+            None => entries.remove(NEXT_KEY),
+        };
     }
 
     fn link(&self) -> Vec<u8> {
@@ -212,10 +216,11 @@ pub fn read(entries: &Entries) -> Contents {
     }
 }
 
-/// The key of a request under way, if there is one.
+/// The key of a request under way, if there is one. One that is in use already is none.
 #[must_use]
 pub fn next_key(entries: &Entries) -> Option<PrivateKey> {
-    PrivateKey::from_pem(entries.get(NEXT_KEY)?).ok()
+    let next = entries.get(NEXT_KEY).filter(|next| entries.get(KEY) != Some(next))?;
+    PrivateKey::from_pem(next).ok()
 }
 
 fn read_whole(entries: &Entries) -> Result<Kept, Unusable> {

@@ -155,4 +155,20 @@ mod tests {
         pauses.reset();
         assert!(pauses.after(&away) <= UNREACHABLE.0);
     }
+
+    #[test]
+    fn only_a_hub_that_says_no_or_is_a_stranger_makes_a_new_token_worth_trying() {
+        let text = String::new;
+        for (failure, expected) in [
+            (Failure::Refused(text()), true),
+            (Failure::Untrusted(text()), true),
+            (Failure::Busy(text()), false),
+            (Failure::Unreachable(text()), false),
+            (Failure::Unusable(text()), false),
+            (Failure::Pending(text(), Duration::ZERO), false),
+            (Failure::Own(text()), false),
+        ] {
+            assert_eq!(failure.is_denial(), expected, "{failure:?}");
+        }
+    }
 }

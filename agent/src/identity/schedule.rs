@@ -17,6 +17,12 @@ const SPREAD: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mi
 /// Of a certificate's life, the least and the most that the spread may take.
 const SPREAD_SHARES: (f64, f64) = (1.0 / 60.0, 1.0 / 10.0);
 
+/// Of what is left of a new certificate, the least that passes before the next renewal.
+const REST_SHARE: u32 = 3;
+
+/// The least between two renewals, however short certificates are.
+const REST_FLOOR: Duration = Duration::from_secs(1);
+
 /// First and largest bound of the pause after a failed renewal.
 pub const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(5));
 
@@ -52,6 +58,13 @@ pub fn spread(began: SystemTime, not_after: SystemTime, chance: f64) -> Duration
     let least = SPREAD.0.min(life.mul_f64(SPREAD_SHARES.0));
     let most = SPREAD.1.min(life.mul_f64(SPREAD_SHARES.1));
     least + most.saturating_sub(least).mul_f64(chance)
+}
+
+/// How long a certificate that came just now is left alone, whatever the clock does next: a third of what is left.
+#[must_use]
+pub fn rest(now: SystemTime, not_after: SystemTime) -> Duration {
+    let left = not_after.duration_since(now).unwrap_or_default();
+    (left / REST_SHARE).max(REST_FLOOR)
 }
 
 /// A pause after a failed renewal, so that several more attempts fit into what is left.
@@ -107,6 +120,13 @@ mod tests {
         assert_eq!(spread(HOUR * 24, 1.0), Duration::from_mins(1));
         assert_eq!(spread(Duration::from_secs(6), 0.0), Duration::from_millis(100));
         assert_eq!(spread(Duration::from_secs(6), 1.0), Duration::from_millis(600));
+    }
+
+    #[test]
+    fn new_certificate_is_left_alone_for_a_third_of_what_is_left() {
+        assert_eq!(rest(now(), now() + HOUR * 24), HOUR * 8);
+        assert_eq!(rest(now(), now() + Duration::from_millis(600)), REST_FLOOR);
+        assert_eq!(rest(now(), now() - HOUR), REST_FLOOR);
     }
 
     #[test]

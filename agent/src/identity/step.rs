@@ -3,13 +3,14 @@
 use std::time::SystemTime;
 
 use super::kept::{Contents, Kept};
+use super::schedule;
 
 /// The next thing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// The certificate is good.
     Go,
-    /// The certificate is not valid yet: only time, or a corrected clock, can mend that.
+    /// The certificate is not valid yet, or had ended when it came: only time, or a corrected clock, can mend that.
     AwaitClock,
     /// The certificate has ended: prove the old key.
     Recover,
@@ -29,11 +30,23 @@ pub fn step(contents: &Contents, now: SystemTime, token: Option<&str>, denied: b
         Step::AwaitClock
     } else if now < kept.certificate.not_after {
         Step::Go
+    } else if had_ended_when_it_came(kept, now) {
+        Step::AwaitClock
     } else if denied && is_new(token, kept) {
         Step::Join
     } else {
         Step::Recover
     }
+}
+
+/// Hubs issue no ended certificates, so the clock was ahead. As long as the certificate's life has not passed since it
+/// came, another would look no better.
+fn had_ended_when_it_came(kept: &Kept, now: SystemTime) -> bool {
+    let certificate = &kept.certificate;
+    let began = schedule::began(None, certificate.not_before, certificate.not_after);
+    let life = certificate.not_after.duration_since(began).unwrap_or_default();
+    let received = kept.received.filter(|received| *received >= certificate.not_after);
+    received.is_some_and(|received| now.duration_since(received).is_ok_and(|passed| passed < life))
 }
 
 /// Whether a token is another than the one that was redeemed: a token that lies there for ever must not be used twice.
@@ -74,6 +87,25 @@ mod tests {
         ] {
             let shown = format!("{contents:?} {now:?} {token:?} {denied}");
             assert_eq!(step(&contents, now, token, denied), expected, "{shown}");
+        }
+    }
+
+    #[test]
+    fn certificate_that_had_ended_when_it_came_waits_for_the_clock_while_it_lives() {
+        let (minute, hour) = (Duration::from_mins(1), Duration::from_hours(1));
+        let mut kept = kept();
+        let end = kept.certificate.not_after;
+        let received = end + hour;
+        kept.received = Some(received);
+        let contents = Contents::Kept(Box::new(kept));
+        for (now, expected) in [
+            (received, Step::AwaitClock),
+            (received + hour * 23, Step::AwaitClock),
+            (received + hour * 24, Step::Recover),
+            (received - minute, Step::Recover),
+            (end - minute, Step::Go),
+        ] {
+            assert_eq!(step(&contents, now, None, false), expected, "{now:?}");
         }
     }
 }

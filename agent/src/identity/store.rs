@@ -8,7 +8,7 @@ use kube::api::PostParams;
 use kube::{Api, Client, Error};
 use remote_istio::enrolment::{TOKEN_KEY, Token};
 
-use super::kept::{Contents, Entries, Kept, NEXT_KEY, read};
+use super::kept::{Contents, Entries, Kept, NEXT_KEY, next_key, read};
 use super::key::PrivateKey;
 use crate::apply::{FIELD_MANAGER, explain};
 
@@ -68,26 +68,30 @@ impl Store {
     pub async fn read(&self) -> Result<(Contents, Option<PrivateKey>), StoreError> {
         let secret = self.secrets.get(&self.identity).await;
         let entries = entries(&secret.map_err(|error| self.error(&self.identity, &error))?);
-        Ok((read(&entries), super::kept::next_key(&entries)))
+        Ok((read(&entries), next_key(&entries)))
     }
 
-    /// Keeps an identity.
+    /// Keeps an identity, and beside it the key of a request under way.
     ///
     /// # Errors
     /// The Secret cannot be written.
-    pub async fn keep(&self, kept: &Kept) -> Result<(), StoreError> {
-        self.update(&self.identity, |entries| kept.write(entries)).await
+    pub async fn keep(&self, kept: &Kept, next: Option<&PrivateKey>) -> Result<(), StoreError> {
+        let kept = self.update(&self.identity, |entries| kept.write(next, entries)).await;
+        kept.map(|_| ())
     }
 
-    /// Keeps the key of a request under way.
+    /// Keeps the key of a request under way, unless one is kept already: that one is returned then, because another
+    /// process may have sent it with the same token.
     ///
     /// # Errors
-    /// The Secret cannot be written.
-    pub async fn keep_next(&self, key: &PrivateKey) -> Result<(), StoreError> {
-        self.update(&self.identity, |entries| {
-            entries.insert(NEXT_KEY.to_owned(), key.pem().to_vec());
-        })
-        .await
+    /// The Secret cannot be read or written.
+    pub async fn keep_next(&self, key: PrivateKey) -> Result<PrivateKey, StoreError> {
+        let kept = self.update(&self.identity, |entries| {
+            if next_key(entries).is_none() {
+                entries.insert(NEXT_KEY.to_owned(), key.pem().to_vec());
+            }
+        });
+        Ok(next_key(&kept.await?).unwrap_or(key))
     }
 
     /// Empties the token's Secret if it still holds this token.
@@ -106,12 +110,13 @@ impl Store {
         });
         match blanked.await {
             Err(StoreError::Missing(_)) => Ok(()),
-            other => other,
+            other => other.map(|_| ()),
         }
     }
 
-    /// Guarded by the resource version: what others write meanwhile is read again and kept.
-    async fn update(&self, name: &str, change: impl Fn(&mut Entries)) -> Result<(), StoreError> {
+    /// Guarded by the resource version: what others write meanwhile is read again and kept. Returns what stands there
+    /// then.
+    async fn update(&self, name: &str, change: impl Fn(&mut Entries)) -> Result<Entries, StoreError> {
         let parameters = PostParams {
             field_manager: Some(FIELD_MANAGER.to_owned()),
             ..PostParams::default()
@@ -124,15 +129,15 @@ impl Store {
             let mut after = before.clone();
             change(&mut after);
             if after == before {
-                return Ok(());
+                return Ok(after);
             }
             let data: BTreeMap<_, _> = after
-                .into_iter()
-                .map(|(name, value)| (name, ByteString(value)))
+                .iter()
+                .map(|(name, value)| (name.clone(), ByteString(value.clone())))
                 .collect();
             secret.data = Some(data);
             match self.secrets.replace(name, &parameters, &secret).await {
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(after),
                 Err(Error::Api(status)) if status.code == 409 && attempt < ATTEMPTS => attempt += 1,
                 Err(error) => return Err(self.error(name, &error)),
             }

@@ -413,6 +413,7 @@ async fn hub_that_denies_permission_is_not_hammered() {
 }
 
 mod moving;
+mod returning;
 
 fn hub_address(link: &Link) -> HubAddress {
     link.guide.borrow().hubs.first[0].clone()

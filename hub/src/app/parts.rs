@@ -6,7 +6,6 @@ use std::sync::Arc;
 use kube::Client;
 use prometheus_client::registry::Registry;
 use remote_istio::process::{Admin, Condition, ProcessStats, Readiness, Tasks, admin_router};
-use remote_istio::tls::Admission;
 use remote_istio::transport::OnRefused;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -146,9 +145,7 @@ impl Parts {
                 sessions.end_unless_admitted(remote, &*admission);
             }
         }));
-        self.trust
-            .tls()
-            .set_admission(Arc::clone(&identities) as Arc<dyn Admission>);
+        identities.guard(&self.trust.tls());
         let (watches, calls) = (self.clients.watches.clone(), self.clients.calls.clone());
         let running = Arc::clone(&identities).run(watches, calls, self.stop());
         self.tasks.spawn("identities", running);
@@ -170,15 +167,18 @@ impl Parts {
         let (authority, identities) = (Arc::clone(authority), Arc::clone(identities));
         let counted = EnrolmentMetrics::new(registry);
         let lifetime = self.config.certificate_lifetime;
+        let records = KubeRecords::new(self.clients.calls.clone(), &self.config.namespace);
+        let records: Arc<dyn enrolment::Records> = Arc::new(records);
         let renewal = Renewal::new(
             Arc::clone(&authority),
+            Arc::clone(&records),
             Arc::clone(&identities),
             counted.clone(),
             lifetime,
         );
         let (tls, listed) = (authority.tls(), identities.listed());
         let enrolment = Enrolment::new(enrolment::Deps {
-            records: Arc::new(KubeRecords::new(self.clients.calls.clone(), &self.config.namespace)),
+            records,
             namespace: self.config.namespace.clone(),
             authority,
             identities,

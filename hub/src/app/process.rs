@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use jiff::Timestamp;
 use remote_istio::process::{EXIT_CONFIGURATION, EXIT_FAILURE, init_logging, shutdown_signal};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -77,7 +76,7 @@ fn operate(operation: &Operation) -> ExitCode {
         let client = central::client_for_calls(operation.kubeconfig.as_deref()).await;
         let client = client.map_err(StartError::Configuration)?;
         let mut out = io::stdout();
-        let running = commands::run(client, operation, Timestamp::now(), &mut out);
+        let running = commands::run(client, operation, &mut out);
         let ended = timeout(COMMAND_DEADLINE, running).await;
         let ended =
             ended.context("central's API server does not answer in time; what was asked for may be done in part");

@@ -160,10 +160,10 @@ impl LinkCa {
         }
     }
 
-    /// What stands between an issued certificate and the roots.
-    fn between(&self) -> Vec<CertificateDer<'static>> {
+    /// What stands between a certificate that begins at `begins` and the roots.
+    fn between(&self, begins: SystemTime) -> Vec<CertificateDer<'static>> {
         match &self.origin {
-            Origin::Made(Rollover::Switched { cross }) => vec![cross.clone()],
+            Origin::Made(Rollover::Switched { cross }) if !issue::has_ended(cross, begins) => vec![cross.clone()],
             Origin::Made(_) => Vec::new(),
             Origin::Brought => {
                 let chain = self.signer.chain().iter();

@@ -109,6 +109,18 @@ pub fn verify_past(
     })
 }
 
+/// Whether a chain led to one of the roots while its leaf was valid: now, or when that ended.
+pub(super) fn leads_to(chain: &[CertificateDer<'_>], roots: &[CertificateDer<'static>], now: SystemTime) -> bool {
+    let Some((leaf, above)) = chain.split_first() else {
+        return false;
+    };
+    let facts = CertificateFacts::read(leaf);
+    facts.is_some_and(|facts| {
+        let at = now.max(facts.not_before).min(facts.not_after);
+        verify_client(leaf, above, roots, at).is_ok()
+    })
+}
+
 fn refused(error: rustls::Error, facts: &CertificateFacts, now: SystemTime) -> PastError {
     match error {
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {

@@ -95,6 +95,8 @@ fn certificate_is_backdated_and_lives_as_long_as_is_set() {
         .issue(&remote(), &request().0, Some(begins))
         .expect("it is signed");
     assert_eq!(issued.not_before, begins);
+    // Life counts from the issue.
+    assert!(is_within(issued.not_after, now + DAY, slack));
     let chain: Vec<_> = issued.chain.iter().map(|der| der.to_vec()).collect();
     let past = authority.verify_past(&chain).expect("one of ours");
     let facts = LeafFacts {

@@ -152,7 +152,8 @@ async fn change(
 fn parsed(found: &Secret, secret: &str, now: SystemTime) -> Result<LinkCa, CommandError> {
     let data = found.data.clone().unwrap_or_default();
     let data: BTreeMap<String, Vec<u8>> = data.into_iter().map(|(key, value)| (key, value.0)).collect();
-    let ca = LinkCa::from_secret(&data, now);
+    // One that has ended can still be replaced.
+    let ca = LinkCa::from_secret_of_any_time(&data, now);
     let ca = ca.map_err(|error| CommandError::Refused(format!("Secret {secret} holds no usable CA: {error}")))?;
     ca.ok_or_else(|| {
         CommandError::Refused(format!(

@@ -1,7 +1,7 @@
 //! Central as the commands see it: reads, and changes that are guarded by what was read.
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::fmt::Debug;
 
@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Api, ListParams, PostParams};
 use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
@@ -33,6 +34,7 @@ const PAGE: u32 = 500;
 pub(super) struct Central {
     client: Client,
     pub(super) namespace: String,
+    /// By the API server's clock, which also dates what is made: this machine's may be off.
     pub(super) now: Timestamp,
 }
 
@@ -53,6 +55,19 @@ impl Central {
             namespace: namespace.to_owned(),
             now: Timestamp::from_second(now.as_second()).unwrap_or(now),
         }
+    }
+
+    /// As of now, as the API server's clock has it: it dates its answer to who asks who it is, which anybody may.
+    pub(super) async fn at_servers_time(client: Client, namespace: &str) -> Result<Self, CommandError> {
+        let attempted = "central cannot be asked for its time";
+        let review = review(&client).await;
+        let review = review.map_err(|error| CommandError::of_object(attempted, error))?;
+        let Some(Time(now)) = review.metadata.creation_timestamp else {
+            return Err(CommandError::Refused(format!(
+                "{attempted}: its API server does not date a SelfSubjectReview; Kubernetes 1.33 or later is needed"
+            )));
+        };
+        Ok(Self::new(client, namespace, now))
     }
 
     pub(super) fn api<K>(&self) -> Api<K>
@@ -122,22 +137,21 @@ impl Central {
     /// Who runs the command, as the API server knows them; empty where it does not say. For people only, so that a
     /// failure is none of the command's.
     pub(super) async fn whoami(&self) -> String {
-        let reviews = Api::<SelfSubjectReview>::all(self.client.clone());
-        let answer = reviews
-            .create(&PostParams::default(), &SelfSubjectReview::default())
-            .await;
-        let user = answer.ok().and_then(|answer| answer.status?.user_info?.username);
+        let user = review(&self.client)
+            .await
+            .ok()
+            .and_then(|answer| answer.status?.user_info?.username);
         user.unwrap_or_default().chars().take(253).collect()
     }
 
-    /// Makes an object; false if one of its name is there.
-    pub(super) async fn create<K>(&self, object: &K, attempted: &str) -> Result<bool, CommandError>
+    /// Makes an object and returns it; nothing if one of its name is there.
+    pub(super) async fn create<K>(&self, object: &K, attempted: &str) -> Result<Option<K>, CommandError>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
     {
         match self.api::<K>().create(&post(), object).await {
-            Ok(_) => Ok(true),
-            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(false),
+            Ok(made) => Ok(Some(made)),
+            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(None),
             Err(error) => Err(CommandError::of_collection(attempted, error)),
         }
     }
@@ -185,6 +199,13 @@ impl Central {
             attempted: attempted.to_owned(),
         })
     }
+}
+
+async fn review(client: &Client) -> kube::Result<SelfSubjectReview> {
+    let reviews = Api::<SelfSubjectReview>::all(client.clone());
+    reviews
+        .create(&PostParams::default(), &SelfSubjectReview::default())
+        .await
 }
 
 fn post() -> PostParams {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::central::{Central, Part};
 use super::error::CommandError;
 use super::table::{moment, table};
-use super::token::{Killed, is_open, kill, pretty};
+use super::token::{Killed, is_answered, kill, pretty};
 use crate::args::Output;
 use crate::crd::{JoinToken, RemoteIdentity, RemoteIdentitySpec, Revocation};
 
@@ -21,8 +21,7 @@ pub(super) async fn revoke(
     unknown: bool,
 ) -> Result<String, CommandError> {
     let name = remote.as_str();
-    let tokens = central.tokens().await?;
-    let tokens: Vec<&JoinToken> = tokens.iter().filter(|token| token.spec.remote == name).collect();
+    let tokens = tokens_of(central, name).await?;
     let is_known = unknown || !tokens.is_empty() || central.identity(name).await?.is_some();
     if !is_known && !central.has_remote(name).await? {
         return Err(CommandError::Refused(format!(
@@ -30,12 +29,53 @@ pub(super) async fn revoke(
              revoke it all the same, add --unknown"
         )));
     }
+    // Before, so that no join that is under way undoes it; after, for a token that was made in between.
+    let mut killed = kill_all(central, &tokens).await?;
     let before = cut_off(central, name, reason).await?;
+    let tokens = tokens_of(central, name).await?;
+    let earlier: Vec<JoinToken> = tokens
+        .into_iter()
+        .filter(|token| is_made_by(token, central.now))
+        .collect();
+    killed += kill_all(central, &earlier).await?;
+    if !is_cut_off(central, name).await? {
+        cut_off(central, name, reason).await?;
+    }
+    let way_back = match central.published().await {
+        Ok(_) => format!("join again: remote-istio-hub token create {name}"),
+        // Where certificates come from elsewhere there are no tokens.
+        Err(_) => format!(
+            "connect again: kubectl --namespace {} delete remoteidentity {name}",
+            central.namespace
+        ),
+    };
+    Ok(revoked_text(name, &before, killed, &way_back))
+}
+
+async fn tokens_of(central: &Central, name: &str) -> Result<Vec<JoinToken>, CommandError> {
+    let mut tokens = central.tokens().await?;
+    tokens.retain(|token| token.spec.remote == name);
+    Ok(tokens)
+}
+
+/// Makes tokens worthless, also those that were used and whose join may be under way. Returns how many were open.
+async fn kill_all(central: &Central, tokens: &[JoinToken]) -> Result<u32, CommandError> {
     let mut killed = 0;
-    for token in tokens.into_iter().filter(|token| is_open(token)) {
+    for token in tokens.iter().filter(|token| is_answered(token)) {
         killed += u32::from(kill(central, &token.name_any()).await? == Killed::Now);
     }
-    Ok(revoked_text(name, &before, killed))
+    Ok(killed)
+}
+
+/// Whether a token was made by then. Both times are whole seconds; one without a time counts as old.
+fn is_made_by(token: &JoinToken, moment: Timestamp) -> bool {
+    let made = token.metadata.creation_timestamp.as_ref();
+    made.is_none_or(|made| made.0.as_second() <= moment.as_second())
+}
+
+async fn is_cut_off(central: &Central, name: &str) -> Result<bool, CommandError> {
+    let identity = central.identity(name).await?;
+    Ok(identity.is_some_and(|identity| identity.spec.revoked.is_some()))
 }
 
 /// What there was before.
@@ -49,7 +89,7 @@ pub(super) enum Before {
     Revoked(Time),
 }
 
-/// The identity first: it is what ends sessions, and the tokens are worth nothing by it.
+/// Revokes the identity: that is what ends sessions, and earlier tokens are worth nothing by it.
 pub(super) async fn cut_off(central: &Central, name: &str, reason: &str) -> Result<Before, CommandError> {
     let attempted = format!("{name} cannot be revoked");
     let revoke = |identity: &mut RemoteIdentity| Ok(revoked(identity, reason, central.now));
@@ -57,7 +97,7 @@ pub(super) async fn cut_off(central: &Central, name: &str, reason: &str) -> Resu
         return Ok(before);
     }
     let record = RemoteIdentity::new(name, never_joined(reason, central.now));
-    if central.create(&record, &attempted).await? {
+    if central.create(&record, &attempted).await?.is_some() {
         return Ok(Before::Nothing);
     }
     let before = central.change(name, Part::Whole, &attempted, revoke).await?;
@@ -79,12 +119,14 @@ fn revoked(identity: &mut RemoteIdentity, reason: &str, now: Timestamp) -> Befor
     earlier.map_or(Before::Joined, |earlier| Before::Revoked(earlier.at))
 }
 
-/// For a remote whose certificates come from elsewhere, or that is to be kept from joining by an earlier token.
+/// For a remote whose certificates come from elsewhere, or that is to be kept from joining by an earlier token. It had
+/// no certificate of the hub's, so that its first join need not begin later than one.
 fn never_joined(reason: &str, now: Timestamp) -> RemoteIdentitySpec {
     RemoteIdentitySpec {
         cluster_uid: String::new(),
         joined_at: Time(now),
-        not_before: Time(now),
+        key: String::new(),
+        not_before: Time(Timestamp::UNIX_EPOCH),
         released: false,
         revoked: Some(Revocation {
             at: Time(now),
@@ -93,7 +135,7 @@ fn never_joined(reason: &str, now: Timestamp) -> RemoteIdentitySpec {
     }
 }
 
-fn revoked_text(name: &str, before: &Before, killed: u32) -> String {
+fn revoked_text(name: &str, before: &Before, killed: u32, way_back: &str) -> String {
     let mut text = match before {
         Before::Nothing => format!("{name} is revoked, although no remote had joined by that name with a token\n"),
         Before::Joined => format!("{name} is revoked: its sessions end, its certificates count no longer\n"),
@@ -104,9 +146,7 @@ fn revoked_text(name: &str, before: &Before, killed: u32) -> String {
         1 => text.push_str("one token of it is worth nothing now\n"),
         several => text.extend([format!("{several} tokens of it are worth nothing now\n")]),
     }
-    text.extend([format!(
-        "\nTo let it join again: remote-istio-hub token create {name}\n"
-    )]);
+    text.extend([format!("\nTo let it {way_back}\n")]);
     text
 }
 
@@ -202,7 +242,9 @@ fn word(spec: &RemoteIdentitySpec) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::test_objects::{at, identity};
+    use crate::commands::central::tests::{answered, listed, refused, script};
+    use crate::commands::test_objects::{at, identity, token};
+    use crate::crd::TokenState;
 
     #[test]
     fn revocation_keeps_the_rest_of_an_identity_and_says_what_was_before() {
@@ -214,6 +256,86 @@ mod tests {
         });
         assert_eq!(revoked(&mut cut, "stolen", at(10)), Before::Joined);
         assert_eq!(cut, expected);
+    }
+
+    #[test]
+    fn name_that_never_joined_lets_its_first_join_begin_when_it_likes() {
+        let spec = never_joined("", at(0));
+        assert_eq!(spec.not_before, Time(Timestamp::UNIX_EPOCH));
+        assert_eq!(spec.revoked.expect("revoked").at, Time(at(0)));
+    }
+
+    /// What the hub's script says of one token, whose state was last this.
+    fn stands(id: &str, state: TokenState) -> (u16, Value) {
+        let mut token = token(id, "remote-1", state);
+        token.metadata.creation_timestamp = Some(Time(at(0)));
+        answered(token)
+    }
+
+    fn cut() -> RemoteIdentity {
+        let mut cut = identity("remote-1");
+        revoked(&mut cut, "", at(0));
+        cut
+    }
+
+    fn wrote(asked: &[(http::Method, String, Value)]) -> Vec<String> {
+        let puts = asked.iter().filter(|(method, ..)| method == http::Method::PUT);
+        let path = |path: &str| path.rsplit_once("/mesh/").map(|(_, path)| path.to_owned());
+        puts.filter_map(|(_, asked, _)| path(asked)).collect()
+    }
+
+    #[tokio::test]
+    async fn tokens_are_worth_nothing_before_and_after_the_identity_is_revoked_whatever_their_state() {
+        use TokenState::{Dead, Unused, Used};
+        let mut later = token("cccccccc", "remote-1", Unused);
+        later.metadata.creation_timestamp = Some(Time(at(1)));
+        let (central, asked) = script([
+            listed([stands("aaaaaaaa", Used)]),
+            // A join by it may be under way.
+            stands("aaaaaaaa", Used),
+            stands("aaaaaaaa", Dead),
+            answered(identity("remote-1")),
+            answered(cut()),
+            // Made meanwhile.
+            listed([stands("aaaaaaaa", Dead), stands("bbbbbbbb", Unused), answered(later)]),
+            stands("bbbbbbbb", Unused),
+            stands("bbbbbbbb", Dead),
+            answered(cut()),
+            refused(404, "NotFound"),
+        ]);
+        let remote = RemoteName::new("remote-1").expect("a name");
+        let text = revoke(&central, &remote, "", true).await.expect("revoked");
+        assert!(text.contains("one token of it is worth nothing now"), "{text}");
+        assert_eq!(
+            wrote(&asked.lock()),
+            [
+                "jointokens/aaaaaaaa/status",
+                "remoteidentities/remote-1",
+                "jointokens/bbbbbbbb/status"
+            ]
+        );
+        assert!(
+            text.ends_with("connect again: kubectl --namespace mesh delete remoteidentity remote-1\n"),
+            "{text}"
+        );
+    }
+
+    #[tokio::test]
+    async fn revocation_that_a_join_undid_meanwhile_is_done_again() {
+        let (central, asked) = script([
+            listed([]),
+            answered(identity("remote-1")),
+            answered(cut()),
+            listed([]),
+            answered(identity("remote-1")),
+            answered(identity("remote-1")),
+            answered(cut()),
+            refused(404, "NotFound"),
+        ]);
+        let remote = RemoteName::new("remote-1").expect("a name");
+        revoke(&central, &remote, "", true).await.expect("revoked");
+        let path = "remoteidentities/remote-1";
+        assert_eq!(wrote(&asked.lock()), [path, path]);
     }
 
     #[test]
@@ -234,13 +356,14 @@ mod tests {
 
     #[test]
     fn what_a_revocation_did_is_said() {
+        let way_back = "join again: remote-istio-hub token create remote-1";
         let expected = "remote-1 is revoked: its sessions end, its certificates count no longer\n\
                         2 tokens of it are worth nothing now\n\n\
                         To let it join again: remote-istio-hub token create remote-1\n";
-        assert_eq!(revoked_text("remote-1", &Before::Joined, 2), expected);
-        let again = revoked_text("remote-1", &Before::Revoked(Time(at(0))), 1);
+        assert_eq!(revoked_text("remote-1", &Before::Joined, 2, way_back), expected);
+        let again = revoked_text("remote-1", &Before::Revoked(Time(at(0))), 1, way_back);
         assert!(again.starts_with("remote-1 is revoked, as it was since 2027-01-15T08:00:00Z\none token of it"));
-        let never = revoked_text("remote-1", &Before::Nothing, 0);
+        let never = revoked_text("remote-1", &Before::Nothing, 0, way_back);
         assert!(never.starts_with("remote-1 is revoked, although no remote had joined"));
         assert!(!never.contains("token of it"));
     }

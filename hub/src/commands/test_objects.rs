@@ -47,6 +47,7 @@ pub(super) fn identity(name: &str) -> RemoteIdentity {
     let spec = RemoteIdentitySpec {
         cluster_uid: format!("uid-of-{name}"),
         joined_at: Time(at(0)),
+        key: String::new(),
         not_before: Time(at(0)),
         released: false,
         revoked: None,

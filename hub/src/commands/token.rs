@@ -38,8 +38,12 @@ pub(super) async fn create(central: &Central, request: &TokenRequest) -> Result<
     for _ in 0..IDS {
         let token = Token::new(rand::random(), rand::random());
         let record = JoinToken::new(token.id(), spec(&token, &created_by));
-        if !central.create(&record, &attempted).await? {
+        let Some(made) = central.create(&record, &attempted).await? else {
             continue;
+        };
+        if let Some(refusal) = barred(&made, identity.as_ref()) {
+            kill(central, token.id()).await?;
+            return Err(refusal);
         }
         let new = NewToken {
             token: &token,
@@ -58,6 +62,19 @@ pub(super) async fn create(central: &Central, request: &TokenRequest) -> Result<
         });
     }
     Err(CommandError::Contended { attempted })
+}
+
+/// A hub would take the token for one from before the revocation, for ever.
+fn barred(made: &JoinToken, identity: Option<&RemoteIdentity>) -> Option<CommandError> {
+    let revoked = identity?.spec.revoked.as_ref()?;
+    let created = made.metadata.creation_timestamp.as_ref()?;
+    (revoked.at.0.as_second() > created.0.as_second()).then(|| {
+        let (remote, at, created) = (&made.spec.remote, moment(&revoked.at), moment(created));
+        CommandError::Refused(format!(
+            "{remote} was revoked at {at}, which lies after central's clock, {created}: no token made now would be \
+             taken; run `remote-istio-hub revoke {remote}` once more, which sets the moment anew, then make the token"
+        ))
+    })
 }
 
 /// The cluster that stands in the way of a join, as far as can be said before it.
@@ -118,8 +135,13 @@ pub(super) fn state(token: &JoinToken) -> TokenState {
     token.status.as_ref().map(|status| status.state).unwrap_or_default()
 }
 
+/// Whether a hub may still answer it with a certificate: also one that was used, to whom used it.
+pub(super) fn is_answered(token: &JoinToken) -> bool {
+    is_open(token) || state(token) == TokenState::Used
+}
+
 /// Whether somebody may still get a certificate by it, if it did not expire.
-pub(super) fn is_open(token: &JoinToken) -> bool {
+fn is_open(token: &JoinToken) -> bool {
     matches!(
         state(token),
         TokenState::Unused | TokenState::Pending | TokenState::Approved
@@ -289,6 +311,25 @@ mod tests {
             reason: String::new(),
         });
         assert_eq!(bound_to(Some(&revoked), None), None);
+    }
+
+    #[test]
+    fn token_from_before_a_revocation_by_a_clock_ahead_is_not_handed_out() {
+        let mut made = token("abcdefgh", "remote-1", TokenState::Unused);
+        made.metadata.creation_timestamp = Some(Time(at(10)));
+        let revoked = |second| {
+            let mut identity = identity("remote-1");
+            identity.spec.revoked = Some(Revocation {
+                at: Time(at(second)),
+                reason: String::new(),
+            });
+            identity
+        };
+        let text = barred(&made, Some(&revoked(11))).expect("barred").to_string();
+        assert!(text.contains("`remote-istio-hub revoke remote-1` once more"), "{text}");
+        assert!(barred(&made, Some(&revoked(10))).is_none());
+        assert!(barred(&made, Some(&identity("remote-1"))).is_none());
+        assert!(barred(&made, None).is_none());
     }
 
     #[test]

@@ -31,6 +31,10 @@ pub struct RemoteIdentitySpec {
     pub cluster_uid: String,
     /// When it joined last.
     pub joined_at: Time,
+    /// Pin of the key that joined last: tells two joins of one second apart.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 128))]
+    pub key: String,
     /// Certificates whose validity begins earlier do not count: they are from before the last join.
     pub not_before: Time,
     /// An operator lets the next join bind the name to another cluster.
@@ -60,7 +64,7 @@ pub struct RemoteIdentityStatus {
     /// Epoch of the trust that the agent keeps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust_epoch: Option<i64>,
-    /// Pin of the CA that signed the certificate issued last.
+    /// Pin of the CA that signed the certificate it connected with last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signer: Option<String>,
 }

@@ -148,12 +148,15 @@ fn again(token: &Kept<'_>, record: Option<&RemoteIdentitySpec>, ask: &Ask<'_>, n
         return Decision::NameTaken;
     }
     match record.map(|record| record.not_before.0) {
+        // A join of another key took the very same moment: one second later, so that only one of the two counts.
+        Some(bound) if bound == begins && is_of_another_key(record, ask) => issue(record, now),
         Some(bound) if bound == begins => Decision::Answer { bind: None },
         Some(bound) if bound > begins => Decision::Refuse(Refusal::Used),
         _ => Decision::Answer {
             bind: Some(RemoteIdentitySpec {
                 cluster_uid: ask.cluster_uid.to_owned(),
                 joined_at: Time(now),
+                key: ask.key.to_string(),
                 not_before: Time(begins),
                 released: false,
                 revoked: None,
@@ -190,6 +193,11 @@ fn is_taken(record: Option<&RemoteIdentitySpec>, ask: &Ask<'_>) -> bool {
         let is_bound = !record.released && record.revoked.is_none() && !record.cluster_uid.is_empty();
         is_bound && record.cluster_uid != ask.cluster_uid
     })
+}
+
+/// Whether the name was bound by another key than the one that asks.
+fn is_of_another_key(record: Option<&RemoteIdentitySpec>, ask: &Ask<'_>) -> bool {
+    record.is_some_and(|record| !record.key.is_empty() && record.key != ask.key.to_string())
 }
 
 /// A certificate that begins later than all that were signed for the name before.

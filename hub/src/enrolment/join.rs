@@ -23,7 +23,7 @@ use super::records::RecordError;
 use super::sources::Source;
 use crate::authority::CertificateRequest;
 use crate::clock;
-use crate::crd::{JoinToken, JoinTokenStatus, RemoteIdentity, RemoteIdentitySpec};
+use crate::crd::{JoinToken, JoinTokenStatus, RemoteIdentity, RemoteIdentitySpec, TokenState};
 use crate::identities::system_time;
 
 /// Times the records are read anew because another writer came first.
@@ -58,7 +58,8 @@ impl Enrolment {
             Err((remote, error)) => {
                 metrics.join(error.reason());
                 if let JoinError::Refused(_) = error {
-                    self.failed(Source::of(&caller.address));
+                    let source = Source::of(&caller.address);
+                    self.joins.lock().failed(source, clock::now());
                 }
                 let detail = match &error {
                     JoinError::Authority(cause) => cause.to_string(),
@@ -78,10 +79,9 @@ impl Enrolment {
         caller: &Caller,
         request: &v1::JoinRequest,
     ) -> Result<Outcome, (Option<RemoteName>, JoinError)> {
-        if self.must_wait(&Source::of(&caller.address)) {
-            return Err((None, JoinError::MustWait));
-        }
-        let (token, remote) = self.admit(&request.token).await.map_err(|error| (None, error))?;
+        let source = Source::of(&caller.address);
+        let admitted = self.admit(&request.token, &source).await;
+        let (token, remote) = admitted.map_err(|error| (None, error))?;
         let asked = readable(request).map(|request_of| Join {
             token,
             remote: remote.clone(),
@@ -100,10 +100,20 @@ impl Enrolment {
     }
 
     /// Finds the token and compares its secret. A token nobody made costs at most one question, and most cost none.
-    async fn admit(&self, text: &str) -> Result<(Token, RemoteName), JoinError> {
+    /// Who comes with a right one does not wait for the failures of others at its address.
+    async fn admit(&self, text: &str, source: &Source) -> Result<(Token, RemoteName), JoinError> {
         let unknown = || JoinError::Refused(Refusal::Unknown);
-        let token: Token = text.parse().map_err(|_| unknown())?;
-        let kept = match self.tokens.get(token.id()) {
+        let token: Result<Token, _> = text.parse();
+        let known = token.as_ref().ok().and_then(|token| self.tokens.get(token.id()));
+        let is_right = match (&token, &known) {
+            (Ok(token), Some(kept)) => token.has_hash(&kept.spec.secret_hash) && may_serve(kept, now()),
+            _ => false,
+        };
+        if !is_right && self.joins.lock().must_wait(source, clock::now()) {
+            return Err(JoinError::MustWait);
+        }
+        let token = token.map_err(|_| unknown())?;
+        let kept = match known {
             Some(kept) => kept,
             None if !self.fetches.lock().take(clock::now()) => return Err(JoinError::Busy),
             None => {
@@ -211,10 +221,7 @@ impl Enrolment {
             RecordError::Gone => RecordError::Conflict,
             error => error,
         })?;
-        let identities = &self.deps.identities;
-        identities.wrote(written);
-        let trust = self.trust();
-        identities.report_trust(&join.remote, Some(trust.epoch), Some(trust.signer));
+        self.deps.identities.wrote(written);
         self.tell_of_join(join);
         Ok(())
     }
@@ -237,6 +244,16 @@ fn decide_for(token: &JoinToken, record: Option<&RemoteIdentity>, join: &Join<'_
         certificate_begins: certificates(token).first().and_then(begins),
     };
     decide(&kept, record.map(|record| &record.spec), &join.ask, now)
+}
+
+/// Whether a token may still have an answer but no, as far as the watch shows.
+fn may_serve(token: &JoinToken, now: Timestamp) -> bool {
+    let state = token.status.as_ref().map(|status| status.state).unwrap_or_default();
+    match state {
+        TokenState::Dead | TokenState::Denied => false,
+        TokenState::Used => true,
+        TokenState::Unused | TokenState::Pending | TokenState::Approved => token.spec.expires_at.0 > now,
+    }
 }
 
 /// What of a request does not depend on its token.

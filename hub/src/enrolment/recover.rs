@@ -8,12 +8,14 @@ use remote_istio::limits;
 use remote_istio::tls::NotAdmitted;
 use remote_istio::transport::Caller;
 use remote_istio::wire::v1;
+use rustls::pki_types::CertificateDer;
 use tonic::Status;
 
 use super::Enrolment;
 use super::records::RecordError;
 use super::sources::Source;
 use crate::authority::{CertificateRequest, IssueError, PastError};
+use crate::clock;
 use crate::crd::RemoteIdentity;
 use crate::events::{Kind, Reason, Subject};
 use crate::identities::{judge, system_time};
@@ -36,14 +38,25 @@ enum RecoverError {
     Revoked(RemoteName),
     #[error("the name {0} belongs to another cluster than this: {JOIN_ANEW}")]
     OtherCluster(RemoteName),
-    #[error("too many attempts: ask again later")]
+    #[error("too many failed attempts from this address: ask again in a minute")]
     MustWait,
+    #[error("the last attempt is not a second ago: ask again in a second")]
+    TooSoon,
     #[error("{0}")]
     Invalid(String),
     #[error("central cannot answer now, ask again: {0}")]
     Records(#[from] RecordError),
     #[error("the link CA cannot sign now, ask again")]
-    Authority(#[from] IssueError),
+    Authority(IssueError),
+}
+
+impl From<IssueError> for RecoverError {
+    fn from(error: IssueError) -> Self {
+        match error {
+            IssueError::AnotherCa => Self::Past(PastError::AnotherCa),
+            error => Self::Authority(error),
+        }
+    }
 }
 
 impl RecoverError {
@@ -59,7 +72,7 @@ impl RecoverError {
             Self::Unknown(_) => "unknown_identity",
             Self::Revoked(_) => "revoked",
             Self::OtherCluster(_) => "other_cluster",
-            Self::MustWait => "limited",
+            Self::MustWait | Self::TooSoon => "limited",
             Self::Invalid(_) => "invalid",
             Self::Records(_) | Self::Authority(_) => "failed",
         }
@@ -70,14 +83,18 @@ impl RecoverError {
         match self {
             Self::MustWait => Status::resource_exhausted(text),
             Self::Invalid(_) => Status::invalid_argument(text),
-            Self::Records(_) | Self::Authority(_) => Status::unavailable(text),
+            // An agent that is to ask again at once takes RESOURCE_EXHAUSTED for a minute's pause.
+            Self::TooSoon | Self::Records(_) | Self::Authority(_) => Status::unavailable(text),
             _ => Status::permission_denied(text),
         }
     }
 
     /// Whether the caller is to blame.
     fn is_failure(&self) -> bool {
-        !matches!(self, Self::MustWait | Self::Records(_) | Self::Authority(_))
+        !matches!(
+            self,
+            Self::MustWait | Self::TooSoon | Self::Records(_) | Self::Authority(_)
+        )
     }
 }
 
@@ -96,7 +113,8 @@ impl Enrolment {
             Err(error) => {
                 metrics.recovery(error.reason());
                 if error.is_failure() {
-                    self.failed(Source::of(&caller.address));
+                    let source = Source::of(&caller.address);
+                    self.recoveries.lock().failed(source, clock::now());
                 }
                 let detail = match &error {
                     RecoverError::Authority(cause) => cause.to_string(),
@@ -110,9 +128,28 @@ impl Enrolment {
     }
 
     async fn recover(&self, caller: &Caller, request: &v1::RecoverRequest) -> Result<v1::Issued, RecoverError> {
-        if self.must_wait(&Source::of(&caller.address)) {
-            return Err(RecoverError::MustWait);
+        let source = Source::of(&caller.address);
+        let (remote, begun, asked) = match self.proved(caller, request) {
+            // Who proves its key does not wait for the failures of others at its address.
+            Err(_) if self.recoveries.lock().must_wait(&source, clock::now()) => return Err(RecoverError::MustWait),
+            proved => proved?,
+        };
+        if !self.pace.admit(&remote) {
+            return Err(RecoverError::TooSoon);
         }
+        let record = self.deps.records.identity(&remote).await?;
+        let record = record.ok_or_else(|| RecoverError::Unknown(remote.clone()))?;
+        may_recover(&remote, &record, begun, &request.cluster_uid)?;
+        let shown: Vec<CertificateDer<'_>> = request.chain.iter().map(|der| der.as_slice().into()).collect();
+        self.reissue(remote, &record, &asked, &shown, caller)
+    }
+
+    /// Whose certificate it was, when it began, and what is asked for. Asks nobody.
+    fn proved(
+        &self,
+        caller: &Caller,
+        request: &v1::RecoverRequest,
+    ) -> Result<(RemoteName, SystemTime, CertificateRequest), RecoverError> {
         let asked = CertificateRequest::check(&request.request);
         let asked = asked.map_err(|error| RecoverError::Invalid(error.to_string()))?;
         let past = self.deps.authority.verify_past(&request.chain)?;
@@ -121,13 +158,7 @@ impl Enrolment {
         };
         verify_proof(&past.leaf, &caller.exporter, &request.request, &request.proof)
             .map_err(|error| RecoverError::Proof(error.to_string()))?;
-        if !self.pace.admit(&remote) {
-            return Err(RecoverError::MustWait);
-        }
-        let record = self.deps.records.identity(&remote).await?;
-        let record = record.ok_or_else(|| RecoverError::Unknown(remote.clone()))?;
-        may_recover(&remote, &record, past.not_before, &request.cluster_uid)?;
-        self.reissue(remote, &record, &asked, caller)
+        Ok((remote, past.not_before, asked))
     }
 
     fn reissue(
@@ -135,11 +166,11 @@ impl Enrolment {
         remote: RemoteName,
         record: &RemoteIdentity,
         asked: &CertificateRequest,
+        shown: &[CertificateDer<'_>],
         caller: &Caller,
     ) -> Result<v1::Issued, RecoverError> {
         let authority = &self.deps.authority;
-        let issued = authority.issue(&Identity::Remote(remote.clone()), asked, Some(begins(record)))?;
-        self.deps.identities.report_trust(&remote, None, Some(issued.signer));
+        let issued = authority.issue_next(shown, &Identity::Remote(remote.clone()), asked, begins(record))?;
         let address = &caller.address;
         tracing::info!(%remote, %address, serial = %issued.serial, "remote recovered its identity");
         let note = format!("remote {remote} proved its ended certificate from {address} and got a new one");
@@ -169,6 +200,7 @@ fn may_recover(
     judge(Some(&record.spec), not_before, false).map_err(|refusal| match refusal {
         NotAdmitted::Revoked => RecoverError::Revoked(remote.clone()),
         NotAdmitted::Unknown => RecoverError::Unknown(remote.clone()),
+        NotAdmitted::AnotherCa => RecoverError::Past(PastError::AnotherCa),
     })?;
     let bound = &record.spec.cluster_uid;
     if !bound.is_empty() && bound != cluster_uid {

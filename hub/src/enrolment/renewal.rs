@@ -8,17 +8,18 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use remote_istio::identity::{Identity, RemoteName};
 use remote_istio::limits;
-use remote_istio::tls::{NotAdmitted, Peer};
+use remote_istio::tls::{Admission as _, NotAdmitted, Peer};
 use remote_istio::wire::v1;
 use remote_istio::wire::v1::identity_server::{Identity as Service, IdentityServer};
 use tonic::{Request, Response, Status};
 
 use super::metrics::EnrolmentMetrics;
+use super::records::{RecordError, Records};
 use super::recover::begins;
 use super::refusals::Refusals;
 use crate::authority::{Authority, CertificateRequest, IssueError};
 use crate::clock;
-use crate::identities::Identities;
+use crate::identities::{Identities, judge};
 
 /// Remotes whose last certificate is remembered before those of a while ago are forgotten.
 const REMOTES_BETWEEN_LOOKS: usize = 1_024;
@@ -26,6 +27,7 @@ const REMOTES_BETWEEN_LOOKS: usize = 1_024;
 /// The Identity service of the sync port.
 pub struct Renewal {
     authority: Arc<Authority>,
+    records: Arc<dyn Records>,
     identities: Arc<Identities>,
     metrics: EnrolmentMetrics,
     pace: Pace,
@@ -51,8 +53,19 @@ enum RenewError {
     TooSoon,
     #[error("{0}")]
     Invalid(String),
+    #[error("central cannot answer now, ask again: {0}")]
+    Records(#[from] RecordError),
     #[error("the link CA cannot sign now, ask again")]
-    Authority(#[from] IssueError),
+    Authority(IssueError),
+}
+
+impl From<IssueError> for RenewError {
+    fn from(error: IssueError) -> Self {
+        match error {
+            IssueError::AnotherCa => Self::NotAdmitted(NotAdmitted::AnotherCa),
+            error => Self::Authority(error),
+        }
+    }
 }
 
 impl RenewError {
@@ -61,9 +74,10 @@ impl RenewError {
             Self::Nobody | Self::NotARemote => "not_a_remote",
             Self::NotAdmitted(NotAdmitted::Revoked) => "revoked",
             Self::NotAdmitted(NotAdmitted::Unknown) => "unknown_identity",
+            Self::NotAdmitted(NotAdmitted::AnotherCa) => "unknown_ca",
             Self::TooSoon => "limited",
             Self::Invalid(_) => "invalid",
-            Self::Authority(_) => "failed",
+            Self::Records(_) | Self::Authority(_) => "failed",
         }
     }
 
@@ -72,24 +86,26 @@ impl RenewError {
         match self {
             Self::Nobody => Status::unauthenticated(text),
             Self::NotARemote | Self::NotAdmitted(_) => Status::permission_denied(text),
-            Self::TooSoon => Status::resource_exhausted(text),
             Self::Invalid(_) => Status::invalid_argument(text),
-            Self::Authority(_) => Status::unavailable(text),
+            // An agent that is to ask again at once takes RESOURCE_EXHAUSTED for a minute's pause.
+            Self::TooSoon | Self::Records(_) | Self::Authority(_) => Status::unavailable(text),
         }
     }
 }
 
 impl Renewal {
-    /// Signs by `authority` for whom `identities` admits. `lifetime`: of the certificates.
+    /// Signs by `authority` for whom `identities` admits, and `records` too: the former may be behind. `lifetime`: of the certificates.
     #[must_use]
     pub fn new(
         authority: Arc<Authority>,
+        records: Arc<dyn Records>,
         identities: Arc<Identities>,
         metrics: EnrolmentMetrics,
         lifetime: Duration,
     ) -> Arc<Self> {
         Arc::new(Self {
             authority,
+            records,
             identities,
             metrics,
             pace: Pace::of(lifetime),
@@ -105,21 +121,25 @@ impl Renewal {
             .max_encoding_message_size(limits::ENROLMENT_MESSAGE_BYTES)
     }
 
-    fn answer(&self, peer: Option<&Arc<Peer>>, request: &v1::RenewRequest) -> Result<v1::Issued, RenewError> {
+    async fn answer(&self, peer: Option<&Arc<Peer>>, request: &v1::RenewRequest) -> Result<v1::Issued, RenewError> {
         let peer = peer.ok_or(RenewError::Nobody)?;
         let Identity::Remote(remote) = &peer.identity else {
             return Err(RenewError::NotARemote);
         };
-        self.identities.admit(&peer.facts())?;
-        let record = self.identities.record(remote);
-        let record = record.ok_or(RenewError::NotAdmitted(NotAdmitted::Unknown))?;
+        self.identities.admit_open(peer)?;
         let asked = CertificateRequest::check(&request.request);
         let asked = asked.map_err(|error| RenewError::Invalid(error.to_string()))?;
         if !self.pace.admit(remote) {
             return Err(RenewError::TooSoon);
         }
-        let issued = self.authority.issue(&peer.identity, &asked, Some(begins(&record)))?;
-        self.identities.report_trust(remote, None, Some(issued.signer));
+        // As it is now: the watch of a replica that is cut off from central shows what was.
+        let record = self.records.identity(remote).await?;
+        let record = record.ok_or(NotAdmitted::Unknown)?;
+        judge(Some(&record.spec), peer.not_before, false)?;
+        let shown = peer.presented();
+        let issued = self
+            .authority
+            .issue_next(shown, &peer.identity, &asked, begins(&record))?;
         tracing::debug!(%remote, serial = %issued.serial, "certificate renewed");
         Ok(v1::Issued {
             chain: issued.chain.iter().map(|der| der.to_vec()).collect(),
@@ -132,7 +152,7 @@ impl Renewal {
 impl Service for Renewal {
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::Issued>, Status> {
         let peer = request.extensions().get::<Arc<Peer>>().cloned();
-        match self.answer(peer.as_ref(), request.get_ref()) {
+        match self.answer(peer.as_ref(), request.get_ref()).await {
             Ok(issued) => {
                 self.metrics.renewal("issued");
                 Ok(Response::new(issued))
@@ -214,10 +234,23 @@ mod tests {
         assert!(day.admit_at(&b, second));
         assert!(!day.admit_at(&a, 2 * second - 1));
         assert!(day.admit_at(&a, 2 * second));
+        assert!(!day.admit_at(&a, 3 * second - 1));
 
         let seconds = Pace::of(Duration::from_secs(3));
         assert!(seconds.admit_at(&a, second));
         assert!(!seconds.admit_at(&a, second + 299_000_000));
         assert!(seconds.admit_at(&a, second + 300_000_000));
+    }
+
+    #[test]
+    fn remotes_of_a_while_ago_are_forgotten() {
+        let pace = Pace::of(Duration::from_hours(24));
+        for second in 0..3 {
+            for number in 0..REMOTES_BETWEEN_LOOKS {
+                let remote = RemoteName::new(&format!("remote-{second}-{number}")).expect("a name");
+                assert!(pace.admit_at(&remote, second * 1_000_000_000));
+            }
+        }
+        assert!(pace.last.lock().len() <= REMOTES_BETWEEN_LOOKS);
     }
 }

@@ -50,9 +50,9 @@ impl Tokens {
 struct TokenSink(Arc<RwLock<Mirror<JoinToken>>>);
 
 impl Sink<DeserializeGuard<JoinToken>> for TokenSink {
-    fn listed(&self, objects: Vec<DeserializeGuard<JoinToken>>, _: u64, _: u64) {
+    fn listed(&self, objects: Vec<DeserializeGuard<JoinToken>>, position: u64, _: u64) {
         let readable = objects.into_iter().filter_map(|object| object.0.ok()).collect();
-        self.0.write().listed(readable);
+        self.0.write().listed(readable, position);
     }
 
     fn applied(&self, object: DeserializeGuard<JoinToken>, _: u64) {

@@ -1,14 +1,19 @@
-//! The open connections of all remotes, weakly held, and which of them end soon.
+//! The open connections of all remotes, weakly held: which of them end soon, and which are too many.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use remote_istio::identity::RemoteName;
+use remote_istio::limits;
 use remote_istio::tls::{NotAdmitted, Peer};
 use tokio::time::Instant;
 
 /// So many connections are opened between two looks for those that have ended.
 const OPENED_BETWEEN_LOOKS: usize = 256;
+
+/// Between two warnings of remotes with too many connections.
+const EXCESS_WARNING_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Connections by remote. Those that ended are forgotten soon after.
 #[derive(Debug, Default)]
@@ -16,6 +21,14 @@ pub(super) struct Connections {
     open: BTreeMap<RemoteName, Vec<Weak<Peer>>>,
     condemned: Vec<(Instant, Weak<Peer>)>,
     opened_since_look: usize,
+    excess: Excess,
+}
+
+/// Connections that were cut because their remote had too many.
+#[derive(Debug, Default)]
+struct Excess {
+    told_at: Option<Instant>,
+    since_told: u64,
 }
 
 /// Connections that will be cut.
@@ -28,10 +41,20 @@ pub(super) struct Condemned {
 }
 
 impl Connections {
+    /// Takes a new connection. If its remote has too many, the oldest that holds no session is cut: an agent that comes
+    /// anew must not wait for what it left behind.
     pub(super) fn opened(&mut self, remote: &RemoteName, peer: &Arc<Peer>) {
         let of_remote = self.open.entry(remote.clone()).or_default();
         of_remote.retain(is_open);
         of_remote.push(Arc::downgrade(peer));
+        while of_remote.len() > limits::CONNECTIONS_PER_REMOTE {
+            let idle = |weak: &Weak<Peer>| weak.upgrade().is_none_or(|peer| !peer.is_in_session());
+            let oldest = of_remote.iter().position(idle).unwrap_or(0);
+            if let Some(peer) = of_remote.remove(oldest).upgrade() {
+                peer.cut();
+                self.excess.cut(remote, Instant::now());
+            }
+        }
         self.opened_since_look += 1;
         if self.opened_since_look >= OPENED_BETWEEN_LOOKS {
             self.opened_since_look = 0;
@@ -40,6 +63,11 @@ impl Connections {
                 !of_remote.is_empty()
             });
         }
+    }
+
+    /// Whoever has any.
+    pub(super) fn remotes(&self) -> Vec<RemoteName> {
+        self.open.keys().cloned().collect()
     }
 
     /// Sets the end of the remote's connections that are not admitted any more. Nothing if all may stay.
@@ -95,6 +123,22 @@ impl Connections {
     }
 }
 
+impl Excess {
+    fn cut(&mut self, remote: &RemoteName, now: Instant) {
+        self.since_told += 1;
+        if self
+            .told_at
+            .is_some_and(|told_at| now.duration_since(told_at) < EXCESS_WARNING_INTERVAL)
+        {
+            return;
+        }
+        self.told_at = Some(now);
+        let connections = std::mem::take(&mut self.since_told);
+        tracing::warn!(%remote, connections, "connections were cut, their remotes have too many open");
+    }
+}
+
+/// Not cut, and not gone.
 fn is_open(peer: &Weak<Peer>) -> bool {
-    peer.strong_count() > 0
+    peer.upgrade().is_some_and(|peer| !peer.cut_token().is_cancelled())
 }

@@ -46,6 +46,7 @@ mod tests {
         RemoteIdentitySpec {
             cluster_uid: "c1".to_owned(),
             joined_at: at(2_000),
+            key: String::new(),
             not_before: at(1_000),
             released: false,
             revoked: None,

@@ -12,10 +12,10 @@ use crate::watch::Sink;
 pub(super) struct RecordSink(pub(super) Arc<Identities>);
 
 impl Sink<DeserializeGuard<RemoteIdentity>> for RecordSink {
-    fn listed(&self, objects: Vec<DeserializeGuard<RemoteIdentity>>, _: u64, _: u64) {
+    fn listed(&self, objects: Vec<DeserializeGuard<RemoteIdentity>>, position: u64, _: u64) {
         let identities = &self.0;
         let records = objects.into_iter().filter_map(readable).collect();
-        let changes = identities.records.write().listed(records);
+        let changes = identities.records.write().listed(records, position);
         identities.changed(changes);
         identities.listed.send_replace(true);
     }

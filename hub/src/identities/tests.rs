@@ -1,13 +1,16 @@
+mod cuts;
+
 use std::future::poll_fn;
 use std::task::Poll;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::core::object::HasSpec as _;
+use remote_istio::limits;
 use remote_istio::transport::{ConnectError, Refusal, SecureStream, handshake_client, handshake_server};
 use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
 
 use super::*;
-use crate::authority::LinkCa;
+use crate::authority::{Authority, LinkCa};
 use crate::crd::{RemoteIdentitySpec, Revocation};
 use crate::events;
 use crate::test_authority::{DAY, RemoteCertificate, authority, link_ca, remote};
@@ -19,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A hub's identities behind its sync port.
 struct Hub {
     ca: LinkCa,
+    authority: Arc<Authority>,
     tls: Arc<remote_istio::tls::TlsSource>,
     identities: Arc<Identities>,
     registry: Registry,
@@ -28,17 +32,19 @@ struct Hub {
 impl Hub {
     fn new(unknown_allowed: bool) -> Self {
         let ca = link_ca();
-        let tls = authority(&ca, "hub.test:8443").tls();
+        let authority = authority(&ca, "hub.test:8443");
+        let tls = authority.tls();
         let mut registry = Registry::default();
         let settings = Settings {
             namespace: "istio-system".to_owned(),
             unknown_allowed,
         };
         let identities = Identities::new(settings, events::tests::kept(), &mut registry);
-        tls.set_admission(Arc::clone(&identities) as Arc<dyn Admission>);
+        identities.guard(&tls);
         identities.listed.send_replace(true);
         Self {
             ca,
+            authority,
             tls,
             identities,
             registry,
@@ -113,6 +119,7 @@ fn bound(not_before: SystemTime) -> RemoteIdentitySpec {
     RemoteIdentitySpec {
         cluster_uid: "cluster-1".to_owned(),
         joined_at: Time(timestamp(not_before)),
+        key: String::new(),
         not_before: Time(timestamp(not_before)),
         released: false,
         revoked: None,
@@ -164,6 +171,8 @@ async fn revocation_ends_sessions_first_and_then_cuts_every_connection_of_that_r
     let cutting = Arc::clone(&hub.identities);
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(async move { cutting.cut_when_due().await });
+    // It has nothing to do yet, and must be woken.
+    tokio::task::yield_now().await;
     hub.revoke("remote-1", "stolen");
     assert_eq!(*told.lock(), [(remote("remote-1"), NotAdmitted::Revoked)]);
     assert!(!is_cut(&far).await, "the session has a moment to say why");
@@ -213,6 +222,68 @@ async fn join_anew_cuts_what_is_left_from_before_and_leaves_the_new_session_alon
     hub.bind("remote-1", minutes_ago(5));
     assert_eq!(*told.lock(), [(remote("remote-1"), NotAdmitted::Revoked)]);
     drop(old);
+}
+
+#[tokio::test]
+async fn remote_with_too_many_connections_loses_the_oldest_that_holds_no_session() {
+    let hub = Hub::new(false);
+    hub.bind("remote-1", minutes_ago(60));
+    hub.bind("remote-2", minutes_ago(60));
+    let certificate = hub.certificate("remote-1", minutes_ago(15));
+    let (_near, other) = hub.connected(&hub.certificate("remote-2", minutes_ago(15))).await;
+    let mut open = Vec::new();
+    for _ in 0..limits::CONNECTIONS_PER_REMOTE {
+        open.push(hub.connected(&certificate).await);
+    }
+    open[0].1.peer().holds_session(true);
+    let cut = async |open: &[(Near, Far)]| {
+        let mut places = Vec::new();
+        for (place, (_, far)) in open.iter().enumerate() {
+            places.extend(is_cut(far).await.then_some(place));
+        }
+        places
+    };
+    assert_eq!(cut(&open).await, [0; 0]);
+    open.push(hub.connected(&certificate).await);
+    assert_eq!(cut(&open).await, [1]);
+    open.push(hub.connected(&certificate).await);
+    assert_eq!(cut(&open).await, [1, 2]);
+
+    // One that left has made room.
+    drop(open.remove(3));
+    open.push(hub.connected(&certificate).await);
+    assert_eq!(cut(&open).await, [1, 2]);
+    assert!(!is_cut(&other).await, "another remote");
+}
+
+#[tokio::test]
+async fn connections_of_a_ca_that_was_dropped_are_ended_and_cut() {
+    let mut hub = Hub::new(false);
+    hub.bind("remote-1", minutes_ago(60));
+    hub.bind("remote-2", minutes_ago(60));
+    // By the old CA, and for longer than any certificate of ours.
+    let stolen = RemoteCertificate::new(&hub.ca, "remote-1", minutes_ago(15), SystemTime::now() + 3650 * DAY);
+    let (_near, held) = hub.connected(&stolen).await;
+    let told = hub.cut();
+    let (cutting, following) = (Arc::clone(&hub.identities), Arc::clone(&hub.identities));
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move { cutting.cut_when_due().await });
+    tasks.spawn(async move { following.cut_when_roots_change().await });
+
+    let begun = hub.ca.begin(SystemTime::now()).expect("begun");
+    hub.ca = begun.switch().expect("switched");
+    hub.authority.finds(hub.ca.clone());
+    let (_near, renewed) = hub.connected(&hub.certificate("remote-2", minutes_ago(15))).await;
+    assert!(!is_cut(&held).await, "both roots are trusted");
+    assert_eq!(hub.identities.admit_open(held.peer()), Ok(()));
+
+    hub.authority.finds(hub.ca.drop_old().expect("dropped"));
+    tokio::time::timeout(PATIENCE, held.peer().cut_token().cancelled())
+        .await
+        .expect("it is cut");
+    assert_eq!(*told.lock(), [(remote("remote-1"), NotAdmitted::AnotherCa)]);
+    assert!(!is_cut(&renewed).await);
+    assert_eq!(hub.identities.admit_open(renewed.peer()), Ok(()));
 }
 
 #[tokio::test]

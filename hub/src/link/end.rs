@@ -97,6 +97,7 @@ impl End {
             Self::Refused(Refused::Contended) => "contended",
             Self::NotAdmitted(NotAdmitted::Revoked) => REVOKED,
             Self::NotAdmitted(NotAdmitted::Unknown) => "unknown_identity",
+            Self::NotAdmitted(NotAdmitted::AnotherCa) => "unknown_ca",
             Self::CertificateEnds => "certificate_ends",
             Self::Superseded => "superseded",
             Self::Dead(Dead::Silent) => "silent",

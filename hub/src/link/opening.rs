@@ -16,7 +16,7 @@ use tonic::Status;
 use super::end::End;
 use super::sessions::Place;
 use super::standing::{Signalled, Standing};
-use super::stream::{AgentStream, received_lane};
+use super::stream::{AgentStream, TrustFailures, received_lane};
 use crate::clock;
 use crate::index::Desired;
 use crate::metrics::{Challenge, Direction};
@@ -35,7 +35,7 @@ pub(super) struct Opened {
     pub(super) followed: watch::Receiver<Option<Arc<Desired>>>,
     /// What was reported of the agent's trust last.
     pub(super) trust_epoch: Option<u64>,
-    pub(super) trust_failure: String,
+    pub(super) trust_failures: TrustFailures,
 }
 
 impl<I> AgentStream<I>
@@ -64,6 +64,7 @@ where
         let claimed = desired.is_some();
         let (remote, address, release) = (&self.remote, &self.peer.address, &hello.release);
         tracing::info!(%remote, %address, %release, claimed, "session opened");
+        self.shared.bindings.note_signer(&self.remote, &self.peer);
         let claims_known = *self.shared.state.remotes_known().borrow();
         Ok(Opened {
             session: Session::new(hello, opening, desired, claims_known),
@@ -71,7 +72,7 @@ where
             signalled,
             followed,
             trust_epoch: None,
-            trust_failure: String::new(),
+            trust_failures: TrustFailures::default(),
         })
     }
 

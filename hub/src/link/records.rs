@@ -3,8 +3,9 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use remote_istio::enrolment::Trust;
+use remote_istio::enrolment::{Pin, Trust};
 use remote_istio::identity::RemoteName;
+use remote_istio::tls::Peer;
 use tokio::sync::watch;
 
 use super::Hook;
@@ -17,6 +18,8 @@ pub trait Records: Debug + Send + Sync {
     fn record(&self, remote: &RemoteName) -> Option<Arc<RemoteIdentity>>;
     /// The remote keeps the trust of this epoch.
     fn trust_kept(&self, remote: &RemoteName, epoch: u64);
+    /// The remote connected by a certificate that this CA signed.
+    fn certificate_used(&self, remote: &RemoteName, signer: Pin);
     /// Calls `hook` for each remote whose record changes, from now on.
     fn on_change(&self, hook: Hook);
 }
@@ -32,6 +35,8 @@ impl Records for NoRecords {
 
     fn trust_kept(&self, _: &RemoteName, _: u64) {}
 
+    fn certificate_used(&self, _: &RemoteName, _: Pin) {}
+
     fn on_change(&self, _: Hook) {}
 }
 
@@ -42,6 +47,10 @@ impl Records for Identities {
 
     fn trust_kept(&self, remote: &RemoteName, epoch: u64) {
         self.report_trust(remote, Some(epoch), None);
+    }
+
+    fn certificate_used(&self, remote: &RemoteName, signer: Pin) {
+        self.report_trust(remote, None, Some(signer));
     }
 
     fn on_change(&self, hook: Hook) {
@@ -77,6 +86,16 @@ impl Bindings {
     /// Whom agents should trust now.
     pub(super) fn current_trust(&mut self) -> Option<Arc<Trust>> {
         Some(self.trust.as_mut()?.borrow_and_update().clone())
+    }
+
+    /// Notes which CA signed the certificate that a session was opened with. Not what was issued: the answer may have
+    /// been lost.
+    pub(super) fn note_signer(&self, remote: &RemoteName, peer: &Peer) {
+        let Some(trust) = &self.trust else { return };
+        let signer = peer.signer(&trust.borrow().roots);
+        if let Some(signer) = signer {
+            self.records.certificate_used(remote, signer);
+        }
     }
 
     /// Waits for the next trust; for ever where there is none to come.

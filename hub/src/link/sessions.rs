@@ -37,7 +37,7 @@ pub(super) struct Inner {
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) id: SessionId,
-    peer: Arc<Peer>,
+    pub(super) peer: Arc<Peer>,
     pub(super) signals: Signals,
     pub(super) report: Option<Arc<SessionReport>>,
 }
@@ -85,6 +85,20 @@ impl fmt::Debug for Sessions {
     }
 }
 
+impl Inner {
+    /// Notes what a refusal shows. Returns whether that is news. `now`: nanoseconds on the hub's monotonic clock.
+    fn refused(&mut self, remote: &RemoteName, claimant: &Claimant, refused: &Refused, now: u64) -> bool {
+        let parties = match refused {
+            Refused::OlderAgent { holder, challenger } => self
+                .conflicts
+                .older(remote, &claimant.boot_id, now)
+                .then(|| (holder.clone(), challenger.clone())),
+            _ => refused.parties(),
+        };
+        parties.is_some_and(|parties| self.conflicts.note(remote, parties, now))
+    }
+}
+
 impl Sessions {
     /// None yet.
     #[must_use]
@@ -128,7 +142,7 @@ impl Sessions {
         // No lock is held while foreign code runs.
         let found = standing(&self.inner.lock());
         let Some((id, peer)) = found else { return false };
-        let Err(why) = admission.admit(&peer.facts()) else {
+        let Err(why) = admission.admit_open(&peer) else {
             return false;
         };
         let inner = self.inner.lock();
@@ -201,8 +215,7 @@ impl Sessions {
                 return Ok(Place::Asked(live.signals.ask(ask.holder, ask.nonce, challenge)));
             }
             Err(refused) => {
-                let parties = refused.parties();
-                let is_new = parties.is_some_and(|parties| inner.conflicts.note(remote, parties, clock::now()));
+                let is_new = inner.refused(remote, claimant, &refused, clock::now());
                 drop(inner);
                 if is_new {
                     self.notify(remote);
@@ -217,8 +230,13 @@ impl Sessions {
             signals,
             report: None,
         };
+        peer.holds_session(true);
         inner.last_seen.remove(remote);
         if let Some(replaced) = inner.live.insert(remote.clone(), live) {
+            // One connection may have been both.
+            if !Arc::ptr_eq(&replaced.peer, peer) {
+                replaced.peer.holds_session(false);
+            }
             replaced.signals.end(Ending::Superseded);
         }
         let standing = Standing {
@@ -231,5 +249,39 @@ impl Sessions {
 
     pub(super) fn notify(&self, remote: &RemoteName) {
         self.hooks.read().iter().for_each(|hook| hook(remote));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::{PREDECESSOR_ENDS_WITHIN, Party};
+    use crate::report::SessionEpoch;
+
+    #[test]
+    fn older_agent_that_does_not_end_is_a_conflict_and_news_once() {
+        let remote = RemoteName::new("remote-1").expect("a DNS label");
+        let claimant = |boot_id: &str, start| Claimant {
+            boot_id: boot_id.to_owned(),
+            epoch: SessionEpoch { start, connection: 1 },
+            cluster_uid: "cluster".to_owned(),
+            address: format!("{boot_id}:1"),
+        };
+        let (holder, clone) = (claimant("a", 5), claimant("b", 4));
+        let mut inner = Inner::default();
+        let opened = inner.registry.open(&remote, holder.clone(), None, None);
+        assert!(matches!(opened, Ok(Outcome::Opened(_))));
+        let refused = inner
+            .registry
+            .open(&remote, clone.clone(), None, None)
+            .expect_err("older");
+        let minute = u64::try_from(PREDECESSOR_ENDS_WITHIN.as_nanos()).expect("small");
+        for (now, is_news) in [(0, false), (minute - 1, false), (minute, true), (minute + 1, false)] {
+            assert_eq!(inner.refused(&remote, &clone, &refused, now), is_news, "{now}");
+            let conflict = inner.conflicts.current(&remote, now);
+            let parties = conflict.map(|conflict| (conflict.holder.clone(), conflict.challenger.clone()));
+            let expected = (now >= minute).then(|| (Party::of(&holder), Party::of(&clone)));
+            assert_eq!(parties, expected, "{now}");
+        }
     }
 }

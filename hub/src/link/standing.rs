@@ -173,6 +173,9 @@ impl Drop for Standing {
                 return;
             }
             let live = inner.live.remove(&self.remote);
+            if let Some(live) = &live {
+                live.peer.holds_session(false);
+            }
             let seen = LastSeen {
                 at: crate::clock::unix_seconds(),
                 certificate: live.and_then(|live| live.report.as_ref().map(|report| report.certificate)),

@@ -41,6 +41,9 @@ const RECONNECT_SPREAD_PER_SESSION: Duration = Duration::from_millis(5);
 /// The spread ends here.
 const RECONNECT_SPREAD_MAX: Duration = Duration::from_mins(1);
 
+/// Between two warnings that one agent cannot keep its trust: the text is the agent's, and so is how often it changes.
+const TRUST_WARNING_INTERVAL: Duration = Duration::from_mins(1);
+
 /// What one stream may take of time and memory. Tests take less.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
@@ -237,14 +240,41 @@ where
                 self.shared.bindings.records.trust_kept(&self.remote, epoch);
             }
         }
-        if report.trust_failure != opened.trust_failure {
-            opened.trust_failure.clone_from(&report.trust_failure);
-            if !report.trust_failure.is_empty() {
-                let (remote, failure) = (&self.remote, &report.trust_failure);
-                tracing::warn!(%remote, %failure, "agent cannot keep the trust it was sent");
-            }
+        if let Some(held_back) = opened.trust_failures.admit(&report.trust_failure, Instant::now()) {
+            let (remote, failure) = (&self.remote, &report.trust_failure);
+            tracing::warn!(%remote, %failure, held_back, "agent cannot keep the trust it was sent");
         }
         opened.standing.publish(report);
+    }
+}
+
+/// Which failures of an agent to keep its trust are worth a warning.
+#[derive(Debug, Default)]
+pub(super) struct TrustFailures {
+    last: String,
+    told_at: Option<Instant>,
+    held_back: u64,
+}
+
+impl TrustFailures {
+    /// How many were held back since the last warning, if one is due now.
+    fn admit(&mut self, failure: &str, now: Instant) -> Option<u64> {
+        if failure == self.last {
+            return None;
+        }
+        failure.clone_into(&mut self.last);
+        if failure.is_empty() {
+            return None;
+        }
+        if self
+            .told_at
+            .is_some_and(|told_at| now.duration_since(told_at) < TRUST_WARNING_INTERVAL)
+        {
+            self.held_back += 1;
+            return None;
+        }
+        self.told_at = Some(now);
+        Some(std::mem::take(&mut self.held_back))
     }
 }
 
@@ -288,4 +318,23 @@ pub(super) fn received_lane(frame: &v1::AgentFrame) -> &'static str {
 
 fn lane_label(lane: i32) -> &'static str {
     convert::read_lane(lane).map_or(CONTROL, |lane| lane.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failure_to_keep_a_trust_is_told_once_a_minute_however_its_text_changes() {
+        let (mut failures, start) = (TrustFailures::default(), Instant::now());
+        assert_eq!(failures.admit("", start), None);
+        assert_eq!(failures.admit("full", start), Some(0));
+        assert_eq!(failures.admit("full", start + TRUST_WARNING_INTERVAL), None, "no news");
+        for number in 0..50 {
+            let now = start + Duration::from_secs(number);
+            assert_eq!(failures.admit(&number.to_string(), now), None);
+            assert_eq!(failures.admit("", now), None);
+        }
+        assert_eq!(failures.admit("full", start + TRUST_WARNING_INTERVAL), Some(50));
+    }
 }

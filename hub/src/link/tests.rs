@@ -2,6 +2,7 @@ mod identity;
 mod pair;
 mod raw;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use remote_istio::identity::RemoteName;
@@ -75,6 +76,30 @@ async fn remote_without_a_resource_waits_unclaimed_until_it_is_created() {
     hub.enable("remote-1", &["10.0.0.1"]);
     assert!(matches!(agent.next().await, Ok(Some(Frame::Claim(claim))) if claim.claimed));
     assert_eq!(agent.accept().await.lane(), v1::Lane::Endpoints);
+}
+
+#[tokio::test]
+async fn connection_of_the_session_that_stands_is_known_by_it() {
+    let hub = Hub::start();
+    let peer = || {
+        hub.sessions
+            .inner
+            .lock()
+            .live
+            .get(&remote_1())
+            .map(|live| Arc::clone(&live.peer))
+    };
+    let mut first = hub.join("remote-1", hello(1, "a", 1)).await;
+    first.welcome().await;
+    let first_peer = peer().expect("a session");
+    assert!(first_peer.is_in_session());
+    let mut second = hub.join("remote-1", hello(1, "a", 2)).await;
+    second.welcome().await;
+    let second_peer = peer().expect("a session");
+    assert_eq!((first_peer.is_in_session(), second_peer.is_in_session()), (false, true));
+    second.leave();
+    eventually(|| hub.sessions.is_empty().then_some(())).await;
+    assert!(!second_peer.is_in_session());
 }
 
 #[tokio::test]

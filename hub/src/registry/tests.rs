@@ -59,7 +59,11 @@ fn rules() -> Vec<(&'static str, Claimant, Option<Answer>, Verdict)> {
     let equal = claimant("b", 5, 3);
     let restarted = claimant("b", 6, 1);
     let cloned = elsewhere(claimant("b", 9, 1));
-    let older_agent = Refused::OlderAgent { holder: 5, own: 4 };
+    let replaced = claimant("b", 4, 9);
+    let older_agent = Refused::OlderAgent {
+        holder: Party::of(&first),
+        challenger: Party::of(&replaced),
+    };
     vec![
         ("reconnect", claimant("a", 5, 3), None, Verdict::Supersedes),
         (
@@ -82,13 +86,13 @@ fn rules() -> Vec<(&'static str, Claimant, Option<Answer>, Verdict)> {
         ),
         (
             "agent that was replaced",
-            claimant("b", 4, 9),
+            replaced.clone(),
             None,
             Verdict::Refused(older_agent.clone()),
         ),
         (
             "replaced one, whatever was said",
-            claimant("b", 4, 9),
+            replaced,
             Some(Yields),
             Verdict::Refused(older_agent),
         ),
@@ -289,4 +293,37 @@ fn conflict_stands_until_it_has_not_shown_for_a_while() {
         conflicts.note(&remote(), (parties.0, at("10.0.0.3:1", 1)), 100 + lasts),
         "a third one"
     );
+}
+
+#[test]
+fn older_agent_that_still_comes_after_a_minute_is_no_predecessor() {
+    let second = 1_000_000_000;
+    let other = RemoteName::new("remote-2").expect("a DNS label");
+    let mut conflicts = Conflicts::default();
+    assert!(!conflicts.older(&remote(), "clone", 0));
+    assert!(!conflicts.older(&remote(), "clone", 59 * second));
+    // Others come in between, and are not held against it nor it against them.
+    assert!(!conflicts.older(&remote(), "predecessor", 59 * second));
+    assert!(!conflicts.older(&other, "clone", 60 * second));
+    assert!(conflicts.older(&remote(), "clone", 60 * second));
+    assert!(!conflicts.older(&remote(), "predecessor", 61 * second));
+    // Who was away for as long as a conflict lasts is new.
+    let lasts = u64::try_from(CONFLICT_LASTS.as_nanos()).expect("small");
+    assert!(conflicts.older(&remote(), "clone", 59 * second + lasts));
+    assert!(!conflicts.older(&remote(), "clone", 59 * second + 2 * lasts));
+}
+
+#[test]
+fn older_agents_with_ever_new_names_do_not_pile_up() {
+    let mut conflicts = Conflicts::default();
+    for number in 0..1_000 {
+        assert!(!conflicts.older(&remote(), "clone", number));
+        assert!(!conflicts.older(&remote(), &number.to_string(), number));
+    }
+    let minute = u64::try_from(PREDECESSOR_ENDS_WITHIN.as_nanos()).expect("small");
+    assert!(
+        conflicts.older(&remote(), "clone", minute),
+        "who keeps coming is remembered"
+    );
+    assert!(!conflicts.older(&remote(), "0", minute), "who came long ago is not");
 }

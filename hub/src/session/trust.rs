@@ -40,15 +40,16 @@ impl TrustState {
         to_send
     }
 
-    /// The agent answered.
+    /// The agent answered. Only that it keeps the hub's trust is taken from it: of any other one the hub knows nothing,
+    /// and an epoch that it merely names would be its own invention.
     pub(super) fn kept(&mut self, kept: v1::TrustKept) {
-        if self.held.is_none() {
+        let (Some(_), Some(current)) = (self.held, &self.current) else {
             return;
-        }
-        if let Some(digest) = TrustDigest::from_bytes(&kept.digest) {
+        };
+        let digest = current.digest();
+        if TrustDigest::from_bytes(&kept.digest) == Some(digest) {
             self.held = Some(digest);
-            let current = self.current.as_ref().filter(|current| current.digest() == digest);
-            self.epoch = Some(current.map_or(kept.epoch, |current| current.epoch));
+            self.epoch = Some(current.epoch);
         }
         self.failure = limits::detail(kept.failure);
     }

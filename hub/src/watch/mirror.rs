@@ -11,6 +11,8 @@ use super::follow::position;
 #[derive(Debug)]
 pub(crate) struct Mirror<K> {
     by_name: BTreeMap<String, Arc<K>>,
+    /// How far the watch is known to have come. What is not newer and not here was deleted, whoever says otherwise.
+    reached: u64,
 }
 
 /// What became of one object.
@@ -25,6 +27,7 @@ impl<K> Default for Mirror<K> {
     fn default() -> Self {
         Self {
             by_name: BTreeMap::new(),
+            reached: 0,
         }
     }
 }
@@ -38,8 +41,10 @@ impl<K: Resource> Mirror<K> {
         self.by_name.values()
     }
 
-    /// A list is the truth, whatever was known. What was written since arrives by the watch that starts from it.
-    pub(crate) fn listed(&mut self, objects: Vec<K>) -> Vec<Change<K>> {
+    /// A list as of `position` is the truth, whatever was known. What was written since arrives by the watch that
+    /// starts from it.
+    pub(crate) fn listed(&mut self, objects: Vec<K>, position: u64) -> Vec<Change<K>> {
+        self.reached = position;
         let listed = objects.into_iter().filter_map(|object| {
             let name = object.meta().name.clone()?;
             Some((name, Arc::new(object)))
@@ -64,11 +69,15 @@ impl<K: Resource> Mirror<K> {
         changes
     }
 
-    /// New or changed, seen or written. Nothing comes of one that is not newer than what is known.
+    /// New or changed, seen or written. Nothing comes of one that is not newer than what is known, nor of one that was
+    /// written before its deletion was seen and whose answer comes afterwards.
     pub(crate) fn applied(&mut self, object: K) -> Option<Change<K>> {
         let name = object.meta().name.clone()?;
         let known = self.by_name.get(&name);
         if known.is_some_and(|known| version(&**known) >= version(&object) && !differ_in_uid(&**known, &object)) {
+            return None;
+        }
+        if known.is_none() && version(&object) <= self.reached {
             return None;
         }
         let after = Arc::new(object);
@@ -83,6 +92,7 @@ impl<K: Resource> Mirror<K> {
     /// Gone, unless what is known was made afterwards.
     pub(crate) fn deleted(&mut self, object: &K) -> Option<Change<K>> {
         let name = object.meta().name.as_ref()?;
+        self.reached = self.reached.max(version(object));
         let known = self.by_name.get(name)?;
         if version(&**known) > version(object) {
             return None;
@@ -150,8 +160,8 @@ mod tests {
     #[test]
     fn list_replaces_everything_and_tells_what_differs() {
         let mut mirror = Mirror::default();
-        mirror.listed(vec![object("a", "u", 1), object("b", "u", 2), object("c", "u", 3)]);
-        let changes = mirror.listed(vec![object("a", "u", 1), object("b", "u", 9), object("d", "u", 4)]);
+        mirror.listed(vec![object("a", "u", 1), object("b", "u", 2), object("c", "u", 3)], 3);
+        let changes = mirror.listed(vec![object("a", "u", 1), object("b", "u", 9), object("d", "u", 4)], 9);
         let told: Vec<_> = changes
             .iter()
             .map(|change| (change.name.as_str(), change.before.is_some(), change.after.is_some()))
@@ -167,7 +177,23 @@ mod tests {
     fn list_of_a_restored_store_counts_although_its_versions_are_lower() {
         let mut mirror = Mirror::default();
         mirror.applied(object("a", "u", 100));
-        mirror.listed(vec![object("a", "u", 7)]);
+        mirror.listed(vec![object("a", "u", 7)], 8);
         assert_eq!(held(&mirror), [("a".to_owned(), 7)]);
+        assert!(mirror.applied(object("b", "u", 9)).is_some(), "newer than the list");
+    }
+
+    #[test]
+    fn answer_that_comes_after_the_deletion_brings_nothing_back() {
+        let mut mirror = Mirror::default();
+        mirror.applied(object("a", "u", 5));
+        assert!(mirror.deleted(&object("a", "u", 8)).is_some());
+        assert!(mirror.applied(object("a", "u", 7)).is_none());
+        assert_eq!(held(&mirror), []);
+        assert!(mirror.applied(object("a", "v", 9)).is_some(), "made anew afterwards");
+
+        // The deletion was missed, and a list shows that it is gone.
+        mirror.listed(Vec::new(), 20);
+        assert!(mirror.applied(object("a", "v", 19)).is_none());
+        assert_eq!(held(&mirror), []);
     }
 }

@@ -62,7 +62,8 @@ async fn join(stage: &Stage, playground: &mut Playground) -> Result<()> {
         took.push(joined.whole());
     }
     took.sort();
-    let median = took[took.len() / 2];
+    let middle = [took[(took.len() - 1) / 2], took[took.len() / 2]];
+    let median = (middle[0] + middle[1]) / 2;
     let wait = "wait remoteistios --all --for=condition=Ready --timeout=45s";
     if let Err(error) = stage.kubectl(central(playground), wait).await {
         stage.kubectl(central(playground), "get remoteistios -o yaml").await?;

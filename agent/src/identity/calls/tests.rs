@@ -311,3 +311,40 @@ async fn recovery_is_proven_by_the_old_key_on_its_connection() {
     let failure = enroller.recover(&other, &key).await.expect_err("another key");
     assert!(matches!(failure, Failure::Refused(_)), "{failure:?}");
 }
+
+#[tokio::test]
+async fn hub_of_another_ca_does_not_end_the_search_and_is_told_from_one_that_is_away() {
+    let (stranger, hub) = (
+        ScriptedEnrolment::start(TestCa::new(), Issuer::always).await,
+        ScriptedEnrolment::start(TestCa::new(), Issuer::always).await,
+    );
+    let away: HubAddress = "localhost:1".parse().expect("an address");
+    let recover = async |enrolments: &[&HubAddress]| {
+        let mut kept = kept_of(&hub.ca, Validity::ended());
+        kept.trust.enrolments = enrolments.iter().map(|address| (*address).clone()).collect();
+        let enroller = Enroller {
+            enrolments: vec![],
+            ..hub.enroller()
+        };
+        enroller.recover(&kept, &key()).await
+    };
+    recover(&[&stranger.address, &hub.address])
+        .await
+        .expect("recovered by the second");
+    let failure = recover(&[&stranger.address]).await.expect_err("a stranger");
+    assert!(matches!(failure, Failure::Untrusted(_)), "{failure:?}");
+    let failure = recover(&[&stranger.address, &away]).await.expect_err("one is away");
+    assert!(matches!(failure, Failure::Unreachable(_)), "{failure:?}");
+    assert_eq!(stranger.served.recoveries.lock().len(), 0);
+}
+
+#[tokio::test]
+async fn recovered_certificate_of_another_remote_is_not_used() {
+    let hub = ScriptedEnrolment::start(TestCa::new(), Issuer::always).await;
+    let mut kept = kept_of(&hub.ca, Validity::ended());
+    kept.trust = hub.ca.trust(3, "hub.test:8444", &hub.address.to_string());
+    kept.certificate.remote = remote_istio::identity::RemoteName::new("remote-0").expect("a label");
+    let failure = hub.enroller().recover(&kept, &key()).await.expect_err("another remote");
+    let expected = "the certificate stands for remote-1, not for remote-0";
+    assert_eq!(failure, Failure::Unusable(expected.to_owned()));
+}

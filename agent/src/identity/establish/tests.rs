@@ -1,3 +1,5 @@
+mod ways;
+
 use std::fs;
 use std::path::PathBuf;
 
@@ -26,9 +28,13 @@ struct Bench {
 
 impl Bench {
     async fn new(script: impl FnOnce(Issuer) -> Script) -> Self {
+        Self::with(Secrets::new(), script).await
+    }
+
+    async fn with(secrets: Arc<Secrets>, script: impl FnOnce(Issuer) -> Script) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         Self {
-            secrets: Secrets::new(),
+            secrets,
             hub: ScriptedEnrolment::start(TestCa::new(), script).await,
             readiness: Readiness::default(),
             token_file: folder.path().join("token"),
@@ -211,6 +217,59 @@ async fn clock_that_is_far_ahead_does_not_make_an_agent_hammer() {
     })
     .await;
     bench.lay_token();
-    bench.until_it_waits_for("correct the clock").await;
+    for _ in 0..2 {
+        bench.until_it_waits_for("correct the clock").await;
+    }
     assert_eq!(bench.joins().len(), 1);
+    assert_eq!(bench.hub.served.recoveries.lock().len(), 0);
+}
+
+#[tokio::test]
+async fn certificate_that_came_while_the_clock_was_far_ahead_is_kept_for_when_it_is_corrected() {
+    let bench = Bench::new(|issuer| {
+        Box::new(move |_, request| Ok(issuer.issue(&request.request, "remote/remote-1", Validity::ended())))
+    })
+    .await;
+    bench.lay_token();
+    bench.until_it_waits_for("correct the clock").await;
+    let (Contents::Kept(kept), None) = bench.secrets.store().read().await.expect("read") else {
+        panic!("no identity, or a key too many")
+    };
+    assert_eq!(kept.token.as_deref(), Some(token().id()));
+    let before_its_end = kept.certificate.not_after - Duration::from_mins(1);
+    let contents = Contents::Kept(kept);
+    assert_eq!(step(&contents, before_its_end, None, false), Step::Go);
+    assert_eq!(bench.secrets.entries(TOKEN)[TOKEN_KEY], b"");
+}
+
+#[tokio::test]
+async fn identity_that_another_process_got_meanwhile_is_used() {
+    let (secrets, theirs) = (Secrets::new(), kept_of(&TestCa::new(), Validity::fresh()));
+    let (seen, held) = (Arc::clone(&secrets), theirs.clone());
+    let bench = Bench::with(secrets, |_| {
+        Box::new(move |_, _| {
+            seen.hold(&held);
+            Err(Status::unavailable("the other one was faster"))
+        })
+    })
+    .await;
+    bench.lay_token();
+    let established = bench.established().await;
+    assert_eq!(established.kept.certificate, theirs.certificate);
+    assert_eq!(bench.joins().len(), 1);
+}
+
+#[tokio::test]
+async fn used_token_that_was_not_blanked_is_blanked_at_the_next_start() {
+    let bench = Bench::new(Issuer::always).await;
+    bench.lay_token();
+    let kept = Kept {
+        token: Some(token().id().to_owned()),
+        ..bench.kept(Validity::fresh())
+    };
+    bench.secrets.hold(&kept);
+    bench.established().await;
+    assert_eq!(bench.joins().len(), 0);
+    assert_eq!(fs::read(&bench.token_file).expect("there"), b"");
+    assert_eq!(bench.secrets.entries(TOKEN)[TOKEN_KEY], b"");
 }

@@ -7,7 +7,7 @@ use remote_istio::wire::v1::agent_frame::Frame;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Keeper, Kept, renewal_of};
+use super::{Keeper, Kept, Moment};
 use crate::link::Question;
 
 impl Keeper {
@@ -24,9 +24,10 @@ impl Keeper {
         if trust != self.kept.trust {
             let (hubs, epoch) = (trust.hubs.len(), trust.epoch);
             tracing::info!(epoch, hubs, roots = trust.roots.len(), "the hub sent a new trust");
+            let signer = trust.signer != self.kept.trust.signer;
             self.kept.trust = trust;
             self.saved = false;
-            self.renew_at = self.renew_at.min(renewal_of(&self.kept));
+            self.due = self.due.of_changed_trust(&self.kept, signer, Moment::now());
         }
         self.asked = Some(answers);
         self.save.not_before = Instant::now();

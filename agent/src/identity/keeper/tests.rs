@@ -1,3 +1,5 @@
+mod edges;
+
 use std::fs;
 use std::path::PathBuf;
 
@@ -13,7 +15,7 @@ use tonic::{Request, Response, Status};
 
 use super::*;
 use crate::identity::calls::Enroller;
-use crate::identity::calls::tests::{Issuer, ScriptedEnrolment, token};
+use crate::identity::calls::tests::{Issuer, Script, ScriptedEnrolment, token};
 use crate::identity::kept::Contents;
 use crate::identity::kept::tests::kept_of;
 use crate::identity::store::tests::{IDENTITY, Secrets};
@@ -71,7 +73,18 @@ fn old() -> Validity {
 impl Bench {
     /// With a certificate of this age, and with a change of what is kept and of what the hub says.
     async fn new(validity: Validity, change: impl FnOnce(&mut Kept, &mut Trust)) -> Self {
-        let hub = ScriptedEnrolment::start(TestCa::new(), Issuer::always).await;
+        let (mut bench, keeper) = Self::idle(validity, change, Issuer::always).await;
+        bench.tasks.spawn(keeper.run(CancellationToken::new()));
+        bench
+    }
+
+    /// The keeper does nothing by itself.
+    async fn idle(
+        validity: Validity,
+        change: impl FnOnce(&mut Kept, &mut Trust),
+        script: impl FnOnce(Issuer) -> Script,
+    ) -> (Self, Keeper) {
+        let hub = ScriptedEnrolment::start(TestCa::new(), script).await;
         let mut trust = hub.ca.trust(3, "hub.test:8444", &hub.address.to_string());
         let mut kept = kept_of(&hub.ca, validity);
         kept.trust = trust.clone();
@@ -109,15 +122,14 @@ impl Bench {
             channel: channel_seen,
             refused: refused_seen,
         };
-        let mut tasks = JoinSet::new();
-        tasks.spawn(Keeper::new(established, parts).run(CancellationToken::new()));
+        let keeper = Keeper::new(established, parts);
         let renewals = Arc::new(Renewals {
             ca: Arc::clone(&hub.ca),
             trust,
             refuse: Mutex::default(),
             requests: Mutex::default(),
         });
-        Self {
+        let bench = Self {
             secrets,
             hub,
             serial: tls.own().serial,
@@ -127,11 +139,12 @@ impl Bench {
             channel,
             refused,
             token_file,
-            tasks,
+            tasks: JoinSet::new(),
             server: JoinSet::new(),
             _folder: folder,
             renewals,
-        }
+        };
+        (bench, keeper)
     }
 
     /// The session stands from here on.
@@ -370,4 +383,68 @@ async fn token_of_another_name_makes_the_agent_start_anew() {
         "the new token is of remote-1 of mesh.test, this agent ran as remote-0 of mesh.test: it starts anew"
     );
     assert_eq!(bench.kept().await.certificate.remote.as_str(), "remote-1");
+}
+
+#[tokio::test]
+async fn join_whose_certificate_cannot_be_used_is_tried_again_with_the_same_key() {
+    let ended_at_first = |issuer: Issuer| -> Script {
+        Box::new(move |number, request| {
+            let validity = if number == 0 {
+                Validity::ended()
+            } else {
+                Validity::fresh()
+            };
+            Ok(issuer.issue(&request.request, "remote/remote-1", validity))
+        })
+    };
+    let (bench, mut keeper) = Bench::idle(Validity::fresh(), |_, _| {}, ended_at_first).await;
+    fs::write(&bench.token_file, token().reveal()).expect("written");
+    keeper.rejoin().await.expect("no other name");
+    assert_eq!(bench.tls.own().serial, bench.serial, "an ended certificate is not used");
+    let next = bench.secrets.entries(IDENTITY)["next.key"].clone();
+    // As when a new trust comes meanwhile.
+    keeper.save().await;
+    keeper.rejoin().await.expect("no other name");
+    assert_eq!(bench.hub.served.joins.lock().len(), 2);
+    let kept = bench.kept().await;
+    assert_eq!(
+        (kept.token.as_deref(), kept.key.pem().to_vec()),
+        (Some(token().id()), next)
+    );
+    assert!(!bench.secrets.entries(IDENTITY).contains_key("next.key"));
+}
+
+#[tokio::test]
+async fn trust_that_comes_while_a_request_is_under_way_leaves_its_key_in_the_secret() {
+    let (bench, mut keeper) = Bench::idle(Validity::fresh(), |_, _| {}, Issuer::always).await;
+    let key = keeper.tools.next_key(&mut keeper.next).await.expect("kept");
+    let trust = Trust {
+        epoch: 4,
+        ..bench.renewals.trust.clone()
+    };
+    let (answers, mut answered) = mpsc::channel(1);
+    keeper.trust(Question {
+        asked: trust.write(),
+        answers,
+    });
+    keeper.save().await;
+    assert_eq!(next_answer(&mut answered).await.epoch, 4);
+    assert_eq!(bench.secrets.entries(IDENTITY)["next.key"], key.pem().to_vec());
+}
+
+#[tokio::test]
+async fn hub_whose_signer_never_signs_is_not_asked_again_and_again() {
+    let strange = TestCa::new();
+    let change = |_: &mut Kept, trust: &mut Trust| {
+        trust
+            .roots
+            .extend(strange.trust(3, "hub.test:8444", "hub.test:8443").roots);
+        trust.signer = strange.pin();
+    };
+    let (mut bench, mut keeper) = Bench::idle(old(), change, Issuer::always).await;
+    bench.connect().await;
+    keeper.work().await.expect("no other name");
+    assert_eq!(bench.requests(), 1);
+    assert!(keeper.kept.is_of_an_older_signer());
+    assert!(keeper.due.left(Moment::now()) > Duration::from_hours(7));
 }

@@ -31,7 +31,7 @@ fn certificate(ca: &TestCa, request: &[u8], path: &str, validity: Validity) -> C
 
 fn entries(kept: &Kept) -> Entries {
     let mut entries = Entries::new();
-    kept.write(&mut entries);
+    kept.write(None, &mut entries);
     entries
 }
 
@@ -68,7 +68,7 @@ fn identity_reads_back_and_leaves_no_other_key_behind() {
         PrivateKey::generate().expect("a key").pem().to_vec(),
     );
     entries.insert("of.another".to_owned(), b"stays".to_vec());
-    kept.write(&mut entries);
+    kept.write(None, &mut entries);
     assert_eq!(facts(&read_back(&entries)), facts(&kept));
     let names: Vec<&str> = entries.keys().map(String::as_str).collect();
     assert_eq!(names, [ROOTS, LINK, "of.another", CERTIFICATE, KEY]);
@@ -123,6 +123,11 @@ fn key_of_a_request_under_way_is_found() {
     let entries: Entries = [(NEXT_KEY.to_owned(), key.pem().to_vec())].into();
     assert_eq!(next_key(&entries).expect("a key").pem(), key.pem());
     assert!(next_key(&Entries::new()).is_none());
+    let in_use: Entries = [KEY, NEXT_KEY].map(|name| (name.to_owned(), key.pem().to_vec())).into();
+    assert!(
+        next_key(&in_use).is_none(),
+        "a renewal takes another key than the one in use"
+    );
 }
 
 #[test]

@@ -90,7 +90,7 @@ impl Secrets {
 
     pub(in crate::identity) fn hold(&self, kept: &Kept) {
         let mut all = Entries::new();
-        kept.write(&mut all);
+        kept.write(None, &mut all);
         for (entry, value) in &all {
             self.put(IDENTITY, entry, value);
         }
@@ -129,13 +129,13 @@ async fn identity_is_kept_and_read_back_and_the_rest_of_the_secret_stays() {
     let store = secrets.store();
     assert!(matches!(store.read().await, Ok((Contents::Nothing, None))));
     secrets.put(IDENTITY, "of.another", b"stays");
-    store.keep(&kept).await.expect("kept");
+    store.keep(&kept, None).await.expect("kept");
     let (Contents::Kept(read), None) = store.read().await.expect("read") else {
         panic!("no identity")
     };
     assert_eq!(read.certificate, kept.certificate);
     assert_eq!(secrets.entries(IDENTITY)["of.another"], b"stays");
-    store.keep(&kept).await.expect("kept");
+    store.keep(&kept, None).await.expect("kept");
     assert_eq!(*secrets.writes.lock(), 1, "what stands there is not written again");
 }
 
@@ -143,10 +143,21 @@ async fn identity_is_kept_and_read_back_and_the_rest_of_the_secret_stays() {
 async fn write_that_crosses_anothers_is_done_again_on_what_the_other_wrote() {
     let (secrets, kept) = (Secrets::new(), kept());
     *secrets.meanwhile.lock() = Some(("of.another".to_owned(), "stays".to_owned()));
-    secrets.store().keep(&kept).await.expect("kept");
+    secrets.store().keep(&kept, None).await.expect("kept");
     let entries = secrets.entries(IDENTITY);
     assert_eq!(entries["of.another"], b"stays");
     assert!(entries.contains_key("tls.key"));
+}
+
+#[tokio::test]
+async fn next_key_that_another_process_kept_first_is_taken_and_not_replaced() {
+    let secrets = Secrets::new();
+    let [theirs, ours] = [(); 2].map(|()| PrivateKey::generate().expect("a key"));
+    let pem = theirs.pem().to_vec();
+    *secrets.meanwhile.lock() = Some((NEXT_KEY.to_owned(), String::from_utf8(pem.clone()).expect("PEM")));
+    let taken = secrets.store().keep_next(ours).await.expect("kept");
+    assert_eq!(taken.pem().to_vec(), pem);
+    assert_eq!(secrets.entries(IDENTITY)[NEXT_KEY], pem);
 }
 
 #[tokio::test]
@@ -154,7 +165,12 @@ async fn secret_that_cannot_be_used_is_told_with_what_to_do() {
     let (secrets, kept) = (Secrets::new(), kept());
     for (code, words) in [(403, "deploy/roles/agent.yaml"), (500, "code 500"), (507, "code 507")] {
         secrets.fail(code, 1);
-        let error = secrets.store().keep(&kept).await.expect_err("refused").to_string();
+        let error = secrets
+            .store()
+            .keep(&kept, None)
+            .await
+            .expect_err("refused")
+            .to_string();
         assert!(error.contains("istio-system/remote-istio-agent-identity"), "{error}");
         assert!(error.contains(words), "{error}");
     }

@@ -5,7 +5,6 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use remote_istio::enrolment::{certificate_pem, hex};
-use remote_istio::limits;
 use rustls::pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
@@ -18,6 +17,9 @@ use crate::authority::certificate::{seconds_of, shown};
 
 /// How long a root lives: ten years.
 const ROOT_LIFETIME: Duration = Duration::from_hours(24 * 3652);
+
+/// A root begins so long before it is made.
+const ROOT_BACKDATED: Duration = Duration::from_hours(24);
 
 /// Bytes of an organization's name that every implementation takes.
 const ORGANIZATION_MAX: usize = 64;
@@ -53,12 +55,13 @@ pub(super) fn signing(error: &IssueError, entry: &'static str) -> CaError {
 }
 
 impl NewRoot {
-    /// Backdated as all certificates of the link are, so that its cross certificate is valid where a clock is behind.
+    /// Backdated by a day: a CA is also made by a command, on a machine whose clock may be far ahead of the hubs' and
+    /// the agents'.
     pub(super) fn make(organization: Option<&str>, now: SystemTime) -> Result<Self, IssueError> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
         params.serial_number = Some(serial()?);
-        params.not_before = date(seconds_of(now - limits::BACKDATED))?;
+        params.not_before = date(seconds_of(now - ROOT_BACKDATED))?;
         params.not_after = date(seconds_of(now + ROOT_LIFETIME))?;
         params.distinguished_name = name(organization, now, &params.key_identifier(&key));
         // One more CA may stand below: the root of a rollover, cross-signed.

@@ -43,14 +43,31 @@ impl LinkCa {
     /// # Errors
     /// An entry is missing, damaged, no CA's, ended, or does not fit the others.
     pub fn from_secret(data: &BTreeMap<String, Vec<u8>>, now: SystemTime) -> Result<Option<Self>, CaError> {
+        Self::read(data, now, Some(now))
+    }
+
+    /// The same of a CA that may have ended, or not begun: to show it, and to replace it.
+    ///
+    /// # Errors
+    /// An entry is missing, damaged, no CA's, or does not fit the others.
+    pub fn from_secret_of_any_time(data: &BTreeMap<String, Vec<u8>>, now: SystemTime) -> Result<Option<Self>, CaError> {
+        Self::read(data, now, None)
+    }
+
+    /// `judged`: when the signers must be valid, if they must.
+    fn read(
+        data: &BTreeMap<String, Vec<u8>>,
+        now: SystemTime,
+        judged: Option<SystemTime>,
+    ) -> Result<Option<Self>, CaError> {
         let entries = Entries(data);
         if entries.is_empty() {
             return Ok(None);
         }
-        let signer = Arc::new(Signer::read(&entries.pair(CERTIFICATE, KEY)?, now)?);
+        let signer = Arc::new(Signer::read(&entries.pair(CERTIFICATE, KEY)?, judged)?);
         let roots = roots(entries.required(ROOTS)?)?;
         let (origin, epoch) = match entries.epoch()? {
-            Some(epoch) => (Origin::Made(entries.rollover(&roots, now)?), epoch),
+            Some(epoch) => (Origin::Made(entries.rollover(&roots, judged)?), epoch),
             None => (Origin::Brought, newest_beginning(&roots)),
         };
         let mut ca = Self {
@@ -132,7 +149,7 @@ impl<'a> Entries<'a> {
         counted.map(Some).ok_or_else(|| CaProblem::Epoch.of(EPOCH))
     }
 
-    fn rollover(&self, roots: &[CertificateDer<'static>], now: SystemTime) -> Result<Rollover, CaError> {
+    fn rollover(&self, roots: &[CertificateDer<'static>], judged: Option<SystemTime>) -> Result<Rollover, CaError> {
         let has_next = self.get(NEXT_CERTIFICATE).is_some() || self.get(NEXT_KEY).is_some();
         if !has_next && self.get(CROSS).is_none() {
             return Ok(Rollover::None);
@@ -141,7 +158,7 @@ impl<'a> Entries<'a> {
         if !has_next {
             return Ok(Rollover::Switched { cross });
         }
-        let next = Signer::read(&self.pair(NEXT_CERTIFICATE, NEXT_KEY)?, now)?;
+        let next = Signer::read(&self.pair(NEXT_CERTIFICATE, NEXT_KEY)?, judged)?;
         if !roots.contains(&next.chain()[0]) {
             return Err(CaProblem::Lacks(NEXT_CERTIFICATE).of(ROOTS));
         }

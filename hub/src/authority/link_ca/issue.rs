@@ -55,6 +55,9 @@ pub enum IssueError {
     /// The CA is at its end.
     #[error("the link CA ended at {0}: replace it")]
     CaEnded(String),
+    /// Of who asked for the next one.
+    #[error("the certificate is signed by another CA")]
+    AnotherCa,
     /// It would end before it begins.
     #[error("the certificate would begin at {from} and end at {until}")]
     Period {
@@ -91,7 +94,7 @@ impl LinkCa {
         let der = sign(&self.signer, key, leaf)?;
         let facts = CertificateFacts::read(&der).ok_or_else(|| IssueError::Signing("it cannot be read".to_owned()))?;
         let mut chain = vec![der];
-        chain.extend(self.between());
+        chain.extend(self.between(leaf.not_before));
         Ok(IssuedCertificate {
             chain,
             serial: facts.serial,
@@ -105,14 +108,15 @@ impl LinkCa {
     /// the pin of a root above the signer.
     pub(super) fn judge(&self, now: SystemTime) -> Result<Pin, CaError> {
         let below = |problem: String| CaProblem::NotBelowRoots(problem).of(ROOTS);
-        let probe = probe(&self.signer, now).map_err(|error| below(error.to_string()))?;
-        let between = self.between();
-        verify_client(&probe, &between, &self.roots, now).map_err(|error| below(error.to_string()))?;
+        let at = self.signer.moment(now);
+        let probe = probe(&self.signer, at).map_err(|error| below(error.to_string()))?;
+        let between = self.between(now);
+        verify_client(&probe, &between, &self.roots, at).map_err(|error| below(error.to_string()))?;
         self.judge_cross(now)?;
         // Any chain from the signer to a root alone will do; the signer's own root is the nearest.
         let is_above = |root: &CertificateDer<'static>| {
             let root = std::slice::from_ref(root);
-            verify_client(&probe, &between, root, now).is_ok()
+            verify_client(&probe, &between, root, at).is_ok()
         };
         let mut pins: Vec<Pin> = self
             .roots
@@ -126,14 +130,19 @@ impl LinkCa {
             .ok_or_else(|| below("no root is above it".to_owned()))
     }
 
-    /// By the cross certificate, who trusts the old root alone must verify what the new one signs.
+    /// By the cross certificate, who trusts the old root alone must verify what the new one signs. It ends with the old
+    /// root, and then serves nobody.
     fn judge_cross(&self, now: SystemTime) -> Result<(), CaError> {
         let (newer, cross) = match &self.origin {
             Origin::Made(Rollover::Begun { next, cross }) => (next, cross),
             Origin::Made(Rollover::Switched { cross }) => (&self.signer, cross),
             _ => return Ok(()),
         };
+        if has_ended(cross, now) {
+            return Ok(());
+        }
         let wrong = |problem: String| CaProblem::NotBelowRoots(problem).of(CROSS);
+        let now = newer.moment(now);
         let old: Vec<_> = self
             .roots
             .iter()
@@ -143,6 +152,11 @@ impl LinkCa {
         let probe = probe(newer, now).map_err(|error| wrong(error.to_string()))?;
         verify_client(&probe, std::slice::from_ref(cross), &old, now).map_err(|error| wrong(error.to_string()))
     }
+}
+
+/// Not of one that cannot be read.
+pub(super) fn has_ended(certificate: &CertificateDer<'_>, now: SystemTime) -> bool {
+    CertificateFacts::read(certificate).is_some_and(|facts| facts.not_after <= now)
 }
 
 /// A certificate for nobody that is shown to nobody.

@@ -57,7 +57,7 @@ impl LinkCa {
             key_entry: NEXT_KEY,
             key: root.key_pem.as_bytes(),
         };
-        let next = Arc::new(Signer::read(&pair, now)?);
+        let next = Arc::new(Signer::read(&pair, Some(now))?);
         let mut roots = self.roots.clone();
         roots.push(root.certificate);
         let begun = Self {

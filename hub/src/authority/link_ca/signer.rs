@@ -1,6 +1,6 @@
 //! A CA's certificate and its key.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{Issuer, KeyPair, PublicKeyData as _};
 use remote_istio::enrolment::Pin;
@@ -21,12 +21,16 @@ pub(super) struct Signer {
 }
 
 impl Signer {
-    /// Reads the pair from its entries and judges it. Whether it leads to a root is another question.
-    pub(super) fn read(pair: &Pair<'_>, now: SystemTime) -> Result<Self, CaError> {
+    /// Reads the pair from its entries and judges it; its time only where `now` is given. Whether it leads to a root is
+    /// another question.
+    pub(super) fn read(pair: &Pair<'_>, now: Option<SystemTime>) -> Result<Self, CaError> {
         let wrong = |problem: CaProblem| problem.of(pair.certificate_entry);
         let chain = chain(pair.certificate, pair.certificate_entry)?;
         let facts = CertificateFacts::read(&chain[0]).ok_or_else(|| wrong(CaProblem::Unreadable(0)))?;
-        judge(&facts, now).map_err(wrong)?;
+        judge(&facts).map_err(wrong)?;
+        if let Some(now) = now {
+            judge_time(&facts, now).map_err(wrong)?;
+        }
         let wrong_key = |problem: CaProblem| problem.of(pair.key_entry);
         let key = read_key(pair.key).map_err(wrong_key)?;
         if Pin::of_key_info(&key.subject_public_key_info()) != facts.pin {
@@ -64,18 +68,28 @@ impl Signer {
         self.facts.organization.as_deref()
     }
 
+    /// The moment of its life that is nearest to `now`.
+    pub(super) fn moment(&self, now: SystemTime) -> SystemTime {
+        now.min(self.facts.not_after - Duration::from_secs(1))
+            .max(self.facts.not_before)
+    }
+
     pub(super) fn not_after(&self) -> SystemTime {
         self.facts.not_after
     }
 }
 
-fn judge(facts: &CertificateFacts, now: SystemTime) -> Result<(), CaProblem> {
+fn judge(facts: &CertificateFacts) -> Result<(), CaProblem> {
     if !facts.may_sign {
         return Err(CaProblem::NotACa(facts.subject.clone()));
     }
     if !facts.has_plain_name {
         return Err(CaProblem::Name(facts.subject.clone()));
     }
+    Ok(())
+}
+
+fn judge_time(facts: &CertificateFacts, now: SystemTime) -> Result<(), CaProblem> {
     if facts.not_after <= now {
         return Err(CaProblem::Ended {
             now: shown(now),

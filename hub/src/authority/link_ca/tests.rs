@@ -61,8 +61,19 @@ fn made_ca_is_one_root_for_ten_years_that_may_have_one_ca_below() {
     assert_eq!(constraints.value.path_len_constraint, Some(1));
     let usage = root.key_usage().expect("readable").expect("a usage");
     assert!(usage.critical && usage.value.key_cert_sign() && !usage.value.digital_signature());
-    let begins = seconds_of(today() - limits::BACKDATED);
+    let begins = seconds_of(today() - DAY);
     assert_eq!(u64::try_from(root.validity().not_before.timestamp()), Ok(begins));
+}
+
+#[test]
+fn ca_that_a_command_made_with_a_clock_hours_ahead_is_usable_now() {
+    let ahead = today() + Duration::from_hours(23);
+    let created = LinkCa::create("mesh.test", ahead).expect("a CA");
+    let begun = made().begin(ahead).expect("begun");
+    for ca in [created, begun.switch().expect("switched"), begun] {
+        let read = LinkCa::from_secret(&ca.to_secret(), today()).expect("usable now");
+        assert!(read.is_some());
+    }
 }
 
 #[test]
@@ -523,6 +534,56 @@ fn cross_certificate_ends_with_the_old_root() {
     let cross = begun.cross().expect("a cross certificate");
     let end = u64::try_from(parsed(cross).validity().not_after.timestamp());
     assert_eq!(end, Ok(seconds_of(stable.signer_end())));
+    let cross = parsed(cross);
+    let constraints = cross.basic_constraints().expect("readable").expect("constraints");
+    assert_eq!(constraints.value.path_len_constraint, Some(0));
+}
+
+#[test]
+fn rollover_that_outlives_the_old_root_can_be_served_and_ended() {
+    let stable = made();
+    let begun = stable.begin(today() + 3640 * DAY).expect("begun");
+    let switched = begun.switch().expect("switched");
+    let after = stable.signer_end() + DAY;
+    let of_day = |ca: &LinkCa, day: SystemTime| {
+        let leaf = Leaf {
+            identity: &remote(),
+            names: &[],
+            trust_domain: TRUST_DOMAIN,
+            not_before: day,
+            not_after: day + DAY,
+        };
+        ca.issue(&request().0, &leaf).expect("it is signed")
+    };
+    assert_eq!(of_day(&switched, stable.signer_end() - DAY).chain.len(), 2);
+
+    let found = LinkCa::from_secret(&switched.to_secret(), after).expect("a hub starts by it");
+    let found = found.expect("not empty");
+    assert_eq!((found.stage(), found.pin()), (Stage::Switched, switched.signer()));
+    let issued = of_day(&found, after);
+    assert_eq!(issued.chain.len(), 1, "the cross certificate serves nobody any more");
+    let dropped = found.drop_old().expect("dropped");
+    assert!(verify_client(&issued.chain[0], &[], dropped.roots(), after).is_ok());
+}
+
+#[test]
+fn ca_that_has_ended_does_not_serve_but_can_be_replaced() {
+    let stable = made();
+    let after = stable.signer_end() + DAY;
+    let begun = stable.begin(today() + 3640 * DAY).expect("begun");
+    let of_any_time = |ca: &LinkCa| {
+        let data = ca.to_secret();
+        let error = LinkCa::from_secret(&data, after).expect_err("ended");
+        assert!(matches!(error.problem, CaProblem::Ended { .. }), "{error}");
+        let read = LinkCa::from_secret_of_any_time(&data, after).expect("it is read");
+        read.expect("not empty")
+    };
+    let late = of_any_time(&stable).begin(after).expect("begun late");
+    for begun in [of_any_time(&begun), of_any_time(&late)] {
+        let switched = begun.switch().expect("switched");
+        let serves = LinkCa::from_secret(&switched.to_secret(), after).expect("it serves");
+        assert_eq!(serves.expect("not empty").stage(), Stage::Switched);
+    }
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Changes when others write the same object, which a real API server does only on bad days. The API server is a
 //! script.
 
+mod steps;
+
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,10 +17,10 @@ use crate::commands::test_objects::{at, identity};
 
 type Answers = Arc<Mutex<VecDeque<(u16, Value)>>>;
 
-type Asked = Arc<Mutex<Vec<(Method, String, Value)>>>;
+pub(in crate::commands) type Asked = Arc<Mutex<Vec<(Method, String, Value)>>>;
 
 /// Central with an API server that gives these answers, one after the other, and what it was asked.
-fn script(answers: impl IntoIterator<Item = (u16, Value)>) -> (Central, Asked) {
+pub(in crate::commands) fn script(answers: impl IntoIterator<Item = (u16, Value)>) -> (Central, Asked) {
     let answers: Answers = Arc::new(Mutex::new(answers.into_iter().collect()));
     let asked = Asked::default();
     let noted = Arc::clone(&asked);
@@ -44,11 +46,40 @@ fn stands(version: &str, released: bool) -> (u16, Value) {
     (200, serde_json::to_value(identity).expect("JSON"))
 }
 
-fn refused(code: u16, reason: &str) -> (u16, Value) {
+pub(in crate::commands) fn refused(code: u16, reason: &str) -> (u16, Value) {
     let answer = json!({
         "kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "no", "reason": reason, "code": code,
     });
     (code, answer)
+}
+
+/// The API server has this.
+pub(in crate::commands) fn answered<K: Serialize>(object: K) -> (u16, Value) {
+    (200, serde_json::to_value(object).expect("JSON"))
+}
+
+/// The API server has these and no more.
+pub(in crate::commands) fn listed(items: impl IntoIterator<Item = (u16, Value)>) -> (u16, Value) {
+    let items: Vec<Value> = items.into_iter().map(|(_, item)| item).collect();
+    let metadata = json!({"resourceVersion": "1"});
+    (
+        200,
+        json!({"apiVersion": "v1", "kind": "List", "metadata": metadata, "items": items}),
+    )
+}
+
+#[tokio::test]
+async fn time_is_the_api_servers_and_not_this_machines() {
+    let client = |answer| script([answer]).0.client;
+    let dated = json!({
+        "apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview",
+        "metadata": {"creationTimestamp": "2027-01-15T08:00:10Z"}, "spec": {},
+    });
+    let central = Central::at_servers_time(client((201, dated)), "mesh").await;
+    assert_eq!(central.expect("a time").now, at(10));
+    let error = Central::at_servers_time(client(refused(403, "Forbidden")), "mesh").await;
+    let error = error.map(|central| central.now).expect_err("no time").to_string();
+    assert!(error.starts_with("central cannot be asked for its time: no"), "{error}");
 }
 
 async fn release(central: &Central) -> Result<Option<()>, CommandError> {
@@ -103,7 +134,7 @@ async fn object_that_is_there_already_is_told_from_a_refusal() {
         let (central, _) = script([refused(code, reason)]);
         central.create(&identity("remote-1"), "not made").await
     };
-    assert!(!made(409, "AlreadyExists").await.expect("it is there"));
+    assert_eq!(made(409, "AlreadyExists").await.expect("it is there"), None);
     let error = made(403, "Forbidden").await.expect_err("forbidden").to_string();
     assert!(error.starts_with("not made: no"), "{error}");
     let error = made(404, "NotFound").await.expect_err("no definition").to_string();

@@ -48,6 +48,7 @@ fn record(cluster_uid: &str, not_before: i64) -> RemoteIdentitySpec {
     RemoteIdentitySpec {
         cluster_uid: cluster_uid.to_owned(),
         joined_at: Time(at(NOW - 100_000)),
+        key: String::new(),
         not_before: Time(at(not_before)),
         released: false,
         revoked: None,
@@ -139,6 +140,7 @@ fn good_token_is_issued_then_used_then_bound_then_answered() {
     let used = case().used();
     let expected = RemoteIdentitySpec {
         joined_at: Time(at(NOW)),
+        key: key("first").to_string(),
         ..record("cluster-1", NOW - BACKDATED)
     };
     assert_eq!(used.decide(), Decision::Answer { bind: Some(expected) });
@@ -274,6 +276,27 @@ fn answer_of_a_join_that_a_later_one_replaced_is_not_given() {
     let joined = case().used().bound();
     let replaced = joined.with_record(record("cluster-1", NOW));
     assert_eq!(replaced.decide(), Decision::Refuse(Refusal::Used));
+}
+
+#[test]
+fn of_two_tokens_in_one_second_the_one_bound_last_counts_alone() {
+    let first = case().used().bound();
+    // Its certificate was signed before the other's name was bound, for the same second.
+    let second = Case {
+        key: key("second"),
+        ..case()
+    };
+    let mut second = second.used();
+    second.record = first.record.clone();
+    assert_eq!(second.certificate_begins, Some(NOW - BACKDATED));
+    assert_eq!(second.decide(), begins(NOW - BACKDATED_ANEW), "signed anew, later");
+    let second = second.used().bound();
+    assert_eq!(second.decide(), Decision::Answer { bind: None });
+    let late = Case {
+        record: second.record,
+        ..first
+    };
+    assert_eq!(late.decide(), Decision::Refuse(Refusal::Used));
 }
 
 #[test]

@@ -54,9 +54,10 @@ impl JoinError {
             Self::Refused(_) => Status::unauthenticated(text),
             Self::Denied => Status::permission_denied(text),
             Self::NameTaken(_) => Status::failed_precondition(text),
-            Self::MustWait | Self::Busy => Status::resource_exhausted(text),
+            Self::MustWait => Status::resource_exhausted(text),
             Self::Invalid(_) => Status::invalid_argument(text),
-            Self::Records(_) | Self::Authority(_) => Status::unavailable(text),
+            // An agent that is to ask again at once takes RESOURCE_EXHAUSTED for a minute's pause.
+            Self::Busy | Self::Records(_) | Self::Authority(_) => Status::unavailable(text),
         }
     }
 }

@@ -7,7 +7,7 @@ use remote_istio::transport::Caller;
 use remote_istio::wire::v1;
 use tonic::{Code, Status};
 
-use super::world::{Replica, World, agent, not_before};
+use super::world::{Replica, World, agent, not_before, refused};
 use crate::crd::Revocation;
 use crate::events::{Reason, Subject};
 use crate::test_authority::{DAY, RemoteCertificate, link_ca, remote, request};
@@ -140,6 +140,17 @@ async fn proof_of_another_connection_or_key_is_refused_and_failures_are_limited(
         let text = denied(&world.hub, bad.clone()).await;
         assert!(text.contains("the proof does not hold"), "{text}");
     }
-    let limited = recover(&world.hub, asked(&certificate)).await.expect_err("it waits");
+    let limited = recover(&world.hub, thief.clone()).await.expect_err("it waits");
     assert_eq!(limited.code(), Code::ResourceExhausted);
+    // Others behind the same address are not held up: neither who proves its key nor who joins.
+    recover(&world.hub, asked(&certificate)).await.expect("issued");
+    let soon = recover(&world.hub, asked(&certificate)).await.expect_err("too soon");
+    assert_eq!(soon.code(), Code::Unavailable);
+    let joiner = refused(
+        world
+            .hub
+            .join_with(&agent("192.0.2.1:5", "cluster-1"), "no token")
+            .await,
+    );
+    assert_eq!(joiner.0, Code::Unauthenticated);
 }

@@ -30,6 +30,8 @@ pub(super) enum Fault {
     IdentityLost,
     /// As above, of a name.
     IdentityUnanswered,
+    /// It is not read.
+    IdentityUnread,
 }
 
 /// Tokens and names with the guard of resource versions.
@@ -102,6 +104,11 @@ impl Memory {
         record.metadata.resource_version = Some(version);
         record.clone()
     }
+
+    /// What a person may do.
+    pub(super) fn remove_name(&self, name: &str) {
+        self.store.lock().identities.remove(name);
+    }
 }
 
 #[tonic::async_trait]
@@ -115,6 +122,9 @@ impl Records for Memory {
     async fn identity(&self, remote: &RemoteName) -> Result<Option<RemoteIdentity>, RecordError> {
         let mut store = self.store.lock();
         store.reads += 1;
+        if store.fault([Fault::IdentityUnread; 2]).is_some() {
+            return Err(RecordError::Late);
+        }
         Ok(store.identities.get(remote.as_str()).cloned())
     }
 
@@ -152,6 +162,9 @@ impl Records for Memory {
         }
         let name = record.metadata.name.clone().unwrap_or_default();
         let kept = store.identities.get(&name);
+        if kept.is_none() && record.metadata.resource_version.is_some() {
+            return Err(RecordError::Gone);
+        }
         if kept.and_then(|kept| kept.metadata.resource_version.clone()) != record.metadata.resource_version {
             return Err(RecordError::Conflict);
         }

@@ -205,6 +205,7 @@ async fn stopping_hub_does_not_wait_for_an_answer() {
 struct Book {
     records: Mutex<BTreeMap<RemoteName, Arc<RemoteIdentity>>>,
     kept: Mutex<Vec<(RemoteName, u64)>>,
+    used: Mutex<Vec<(RemoteName, Pin)>>,
 }
 
 impl Records for Book {
@@ -216,6 +217,10 @@ impl Records for Book {
         self.kept.lock().push((remote.clone(), epoch));
     }
 
+    fn certificate_used(&self, remote: &RemoteName, signer: Pin) {
+        self.used.lock().push((remote.clone(), signer));
+    }
+
     fn on_change(&self, _: Hook) {}
 }
 
@@ -223,6 +228,7 @@ fn bound_to(cluster_uid: &str) -> Arc<RemoteIdentity> {
     let spec = RemoteIdentitySpec {
         cluster_uid: cluster_uid.to_owned(),
         joined_at: time(1),
+        key: String::new(),
         not_before: time(0),
         released: false,
         revoked: None,
@@ -352,6 +358,26 @@ async fn trust_reaches_enrolled_agents_and_what_they_keep_is_reported() {
         matches!(files.next().await, Ok(Some(Frame::Claim(_)))),
         "no trust for who was given files"
     );
+}
+
+#[tokio::test]
+async fn signer_of_the_certificate_that_opened_the_session_is_noted() {
+    let (sender, receiver) = watch::channel(trust(3));
+    let book = Arc::new(Book::default());
+    let records: Arc<dyn Records> = book.clone();
+    let bindings = Bindings {
+        records,
+        trust: Some(receiver),
+    };
+    let hub = Hub::start_as(Bounds::default(), bindings);
+    // Whom the hub would sign by now says nothing of the agent.
+    let root = hub.ca.root();
+    let signer = Pin::of_certificate(&root).expect("a certificate");
+    let mut both = Trust::clone(&trust(4));
+    both.roots.push(root);
+    sender.send_replace(Arc::new(both));
+    hub.join("remote-1", hello(1, "a", 1)).await.welcome().await;
+    assert_eq!(*book.used.lock(), [(remote_1(), signer)]);
 }
 
 #[tokio::test]

@@ -75,7 +75,7 @@ fn agent_reports_what_it_keeps_and_why_it_cannot() {
     let report = session.report();
     assert_eq!(
         (report.trust_epoch, report.trust_failure.as_str()),
-        (Some(2), "the Secret is full")
+        (None, "the Secret is full")
     );
     kept(&mut session, 3, first.digest().to_vec(), "");
     let report = session.report();
@@ -98,6 +98,26 @@ fn agent_reports_what_it_keeps_and_why_it_cannot() {
         [],
         "back to what it keeps before anything was sent"
     );
+}
+
+#[test]
+fn trust_that_was_never_sent_is_not_taken_for_kept() {
+    let (first, second) = (trust(3), trust(4));
+    let mut session = Agent::default().open(Start::unclaimed().trust(&first, Some(first.digest())));
+    session.trust(Arc::clone(&second));
+    assert_eq!(trusts(&mut session), [second.write()]);
+    let unknown = another().expect("a digest").to_vec();
+    for (epoch, digest) in [
+        (4, unknown.clone()),
+        (99, unknown),
+        (4, vec![1; 5]),
+        (4, first.digest().to_vec()),
+    ] {
+        kept(&mut session, epoch, digest, "");
+        assert_eq!(session.report().trust_epoch, Some(3), "what it kept at its hello");
+    }
+    kept(&mut session, 4, second.digest().to_vec(), "");
+    assert_eq!(session.report().trust_epoch, Some(4));
 }
 
 #[test]
