@@ -31,11 +31,10 @@ fn every_kept_input_goes_through_its_target_and_some_are_accepted() {
         for path in inputs(name) {
             let data = fs::read(&path).expect("an input can be read");
             // A failure names no input by itself.
-            let outcome = std::panic::catch_unwind(|| target(&data));
-            match outcome {
-                Ok(taken) => accepted += usize::from(taken),
-                Err(_) => panic!("target {name} fails on {}", path.display()),
-            }
+            let Ok(taken) = std::panic::catch_unwind(|| target(&data)) else {
+                panic!("target {name} fails on {}", path.display());
+            };
+            accepted += usize::from(taken);
         }
         assert!(
             accepted > 0,

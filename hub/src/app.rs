@@ -108,8 +108,13 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let sync_address = address_of(&sync)?;
     let enrolment_address = enrolment.as_ref().map(address_of).transpose()?;
     let metrics_address = admin.address();
+    // Files first: what is wrong with them is nearer than an API server.
+    let files = trust::files(&config)?;
     let clients = Clients::new(&config).await.map_err(StartError::Configuration)?;
-    let trust = LinkTrust::start(&config, &clients.calls).await?;
+    let trust = match files {
+        Some(tls) => LinkTrust::Files(tls),
+        None => LinkTrust::Signed(trust::authority(&config, &clients.calls).await?),
+    };
 
     let replica = config.replica.clone();
     let tasks = Parts::new(config, trust, clients).run(admin, sync, enrolment);

@@ -28,11 +28,7 @@ use crate::args::{Operation, Order};
 ///
 /// # Errors
 /// It was refused or failed, or the text cannot be written; then nothing further is done.
-pub async fn run(
-    client: Client,
-    operation: &Operation,
-    out: &mut dyn Write,
-) -> Result<(), CommandError> {
+pub async fn run(client: Client, operation: &Operation, out: &mut dyn Write) -> Result<(), CommandError> {
     let central = Central::at_servers_time(client, &operation.namespace).await?;
     let text = obey(&central, &operation.order).await?;
     out.write_all(text.as_bytes())?;

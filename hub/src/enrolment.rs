@@ -167,7 +167,6 @@ impl Enrolment {
     fn trust(&self) -> Arc<Trust> {
         Arc::clone(&self.deps.authority.trust().borrow())
     }
-
 }
 
 #[tonic::async_trait]

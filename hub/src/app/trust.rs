@@ -21,32 +21,6 @@ pub(super) enum LinkTrust {
 }
 
 impl LinkTrust {
-    /// Reads the files, or the CA.
-    pub(super) async fn start(config: &Config, calls: &Client) -> Result<Self, StartError> {
-        let (mode, secret) = match &config.link {
-            LinkCa::Files(files) => return load_files(files, &config.trust_domain).map(Self::Files),
-            LinkCa::Made { secret } => (Mode::Made, secret),
-            LinkCa::Brought { secret } => (Mode::Brought, secret),
-        };
-        let settings = authority::Settings {
-            namespace: config.namespace.clone(),
-            secret_name: secret.clone(),
-            mode,
-            trust_domain: config.trust_domain.clone(),
-            replica: config.replica.clone(),
-            public: PublicAddresses {
-                hubs: config.public_sync.clone(),
-                enrolments: config.public_enrolment.clone(),
-            },
-            lifetime: config.certificate_lifetime,
-            recovery: config.recovery_period,
-        };
-        Authority::start(calls, settings)
-            .await
-            .map(Self::Signed)
-            .map_err(authority_error)
-    }
-
     /// The hub's own certificate.
     pub(super) fn tls(&self) -> Arc<TlsSource> {
         match self {
@@ -62,6 +36,41 @@ impl LinkTrust {
             Self::Signed(authority) => Some(authority.trust()),
         }
     }
+}
+
+/// The files of `config`, read; nothing where this hub signs.
+pub(super) fn files(config: &Config) -> Result<Option<Arc<TlsSource>>, StartError> {
+    match &config.link {
+        LinkCa::Files(files) => load_files(files, &config.trust_domain).map(Some),
+        LinkCa::Made { .. } | LinkCa::Brought { .. } => Ok(None),
+    }
+}
+
+/// The authority this hub signs by.
+pub(super) async fn authority(config: &Config, calls: &Client) -> Result<Arc<Authority>, StartError> {
+    let (mode, secret) = match &config.link {
+        LinkCa::Brought { secret } => (Mode::Brought, secret.as_str()),
+        LinkCa::Made { secret } => (Mode::Made, secret.as_str()),
+        LinkCa::Files(_) => {
+            return Err(StartError::Configuration(anyhow::anyhow!(
+                "--link-ca files signs nothing"
+            )));
+        }
+    };
+    let settings = authority::Settings {
+        namespace: config.namespace.clone(),
+        secret_name: secret.to_owned(),
+        mode,
+        trust_domain: config.trust_domain.clone(),
+        replica: config.replica.clone(),
+        public: PublicAddresses {
+            hubs: config.public_sync.clone(),
+            enrolments: config.public_enrolment.clone(),
+        },
+        lifetime: config.certificate_lifetime,
+        recovery: config.recovery_period,
+    };
+    Authority::start(calls, settings).await.map_err(authority_error)
 }
 
 fn load_files(files: &CertificateFiles, trust_domain: &str) -> Result<Arc<TlsSource>, StartError> {
