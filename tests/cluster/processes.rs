@@ -27,7 +27,16 @@ fn wrong_flags_end_with_64_and_name_the_flag() {
         }
         for (arguments, named) in [
             (vec!["run", "--no-such-flag"], "--no-such-flag"),
-            (vec!["run", "--hub", "https://hub.example.com"], "--hub"),
+            (
+                vec![
+                    "run",
+                    "--certificate=c",
+                    "--key=k",
+                    "--trust-bundle=b",
+                    "--hub=https://hub.example.com",
+                ],
+                "--hub",
+            ),
             (vec!["run"], "--enrolment"),
             (
                 vec!["run", "--enrolment", "hub.example.com:8443", "--token-file", "t"],

@@ -142,7 +142,10 @@ impl Enrolment {
     /// From what is kept now to an answer, unless another writer comes first.
     async fn attempt(&self, join: &Join<'_>) -> Result<Outcome, JoinError> {
         let records = &self.deps.records;
-        let (token, record) = tokio::try_join!(records.token(join.token.id()), records.identity(&join.remote))?;
+        // In this order: a token is written before its name is bound, so that whoever finds the name bound by it finds
+        // it used too.
+        let record = records.identity(&join.remote).await?;
+        let token = records.token(join.token.id()).await?;
         let mut token = token.ok_or(JoinError::Refused(Refusal::Unknown))?;
         if !join.token.has_hash(&token.spec.secret_hash) || token.spec.remote != join.remote.as_str() {
             return Err(JoinError::Refused(Refusal::WrongSecret));
