@@ -61,16 +61,15 @@ fn guess(number: usize) -> String {
 async fn knock(mesh: &Mesh<'_>, pins: &[String], joiner: &Joiner, number: u16, answers: &Answers) {
     let mut link = None;
     for attempt in 0..TRIES {
-        let known = match link.take() {
-            Some(link) => link,
-            None => {
-                let dialled = dial(mesh.enrolment_address(), pins, Some(stranger(number))).await;
-                let Ok(link) = dialled else {
-                    answers.lost.fetch_add(1, Ordering::Relaxed);
-                    continue;
-                };
-                link
-            }
+        let known = if let Some(link) = link.take() {
+            link
+        } else {
+            let dialled = dial(mesh.enrolment_address(), pins, Some(stranger(number))).await;
+            let Ok(link) = dialled else {
+                answers.lost.fetch_add(1, Ordering::Relaxed);
+                continue;
+            };
+            link
         };
         let token = guess(usize::from(number) * TRIES + attempt);
         let counter = match join_on(&known, joiner.request(&token)).await {

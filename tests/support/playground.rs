@@ -10,6 +10,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use futures::future::try_join_all;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, ResourceExt as _};
 
 use crate::cluster::{Cluster, ClusterOptions, NODE};
 use crate::deploy::{self, NAMESPACE};
@@ -39,6 +41,8 @@ pub const REMOTES_MAX: usize = 50;
 pub struct Remote {
     /// `remote-N`, also the name of its `RemoteIstio`.
     pub name: String,
+    /// UID of its namespace kube-system, by which a hub knows the cluster.
+    pub cluster_uid: String,
     /// The agent, which does not run before it joins; it ends before its cluster.
     pub agent: Agent,
     /// The cluster.
@@ -98,7 +102,14 @@ impl Playground {
                 let mut options = AgentOptions::with(&name, NAMESPACE, identity, folder);
                 "info".clone_into(&mut options.log_level);
                 let agent = Agent::prepare(&cluster, options).await?;
-                anyhow::Ok(Remote { name, agent, cluster })
+                let namespaces: Api<Namespace> = Api::all(cluster.admin());
+                let system = namespaces.get("kube-system").await.context("reading kube-system")?;
+                anyhow::Ok(Remote {
+                    cluster_uid: system.uid().unwrap_or_default(),
+                    name,
+                    agent,
+                    cluster,
+                })
             }
         });
         let remotes = try_join_all(prepared).await?;

@@ -64,12 +64,12 @@ enum Answer {
 }
 
 impl Enroller {
-    /// Redeems a token for a certificate of this key. `kept`: what was held before; the pins on the command line may
-    /// be older than the trust that came since.
+    /// Redeems a token for a certificate of this key. It is shown to no hub but one that the pins fit, whatever roots
+    /// are kept: who joins anew may do so because one of those was stolen.
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn join(&self, token: &Token, key: &PrivateKey, kept: Option<&Kept>) -> Result<Issued, Failure> {
+    pub async fn join(&self, token: &Token, key: &PrivateKey) -> Result<Issued, Failure> {
         let call = Call::Join(v1::JoinRequest {
             token: token.reveal(),
             request: signing_request(key)?,
@@ -80,15 +80,7 @@ impl Enroller {
         let trust_domain = self.trust_domain.as_deref().unwrap_or(DEFAULT_TRUST_DOMAIN);
         let connector = self.connector(EnrolmentTrust::Pins(self.pins.clone()), trust_domain)?;
         let addresses: Vec<&HubAddress> = self.enrolments.iter().collect();
-        let by_pins = first_answer(&connector, &addresses, &call).await;
-        match (by_pins, kept) {
-            (Err(Failure::Unreachable(text) | Failure::Untrusted(text)), Some(kept)) => {
-                let (connector, addresses) = self.by_kept(kept)?;
-                let by_roots = first_answer(&connector, &addresses, &call).await;
-                joined(by_roots, key, &kept.trust.trust_domain).map_err(|failure| failure.after(&text))
-            }
-            (by_pins, _) => joined(by_pins, key, trust_domain),
-        }
+        joined(first_answer(&connector, &addresses, &call).await, key, trust_domain)
     }
 
     /// Asks for a certificate of this key, for the proof that the ended certificate's key is still here.

@@ -148,7 +148,7 @@ impl Establishing {
             let id = token.as_ref().ok().map(|found| found.token.id().to_owned());
             let step = step(&contents, SystemTime::now(), id.as_deref(), self.denied);
             let result = match (step, &contents, token) {
-                (Step::Join, contents, Ok(found)) => self.join(&found, contents).await,
+                (Step::Join, _, Ok(found)) => self.join(&found).await,
                 (Step::Recover, Contents::Kept(kept), _) => self.recover(kept).await,
                 (Step::AwaitClock, Contents::Kept(kept), _) => {
                     self.say(&wrong_clock(kept));
@@ -222,7 +222,7 @@ impl Establishing {
         }
     }
 
-    async fn join(&mut self, found: &Found, contents: &Contents) -> Result<Kept, Failure> {
+    async fn join(&mut self, found: &Found) -> Result<Kept, Failure> {
         let path = self.tools.enroller.token_file.display().to_string();
         if found.world_readable && !std::mem::replace(&mut self.warned, true) {
             tracing::warn!(%path, "the token can be read by every user of this machine");
@@ -230,11 +230,7 @@ impl Establishing {
         let key = self.tools.next_key(&mut self.next).await?;
         self.condition.waits_for("the hub's answer to the join");
         tracing::debug!(token = %found.token.id(), "joining");
-        let kept = match contents {
-            Contents::Kept(kept) => Some(&**kept),
-            Contents::Nothing | Contents::Damaged(_) => None,
-        };
-        let issued = self.tools.enroller.join(&found.token, &key, kept).await;
+        let issued = self.tools.enroller.join(&found.token, &key).await;
         let kept = self
             .tools
             .counted("join", issued)?

@@ -276,7 +276,7 @@ impl Keeper {
         }
         let issued = match self.tools.next_key(&mut self.next).await {
             Ok(key) => {
-                let issued = self.tools.enroller.join(&found.token, &key, Some(&self.kept)).await;
+                let issued = self.tools.enroller.join(&found.token, &key).await;
                 self.tools.counted("join", issued).map(|issued| (issued, key))
             }
             Err(failure) => Err(failure),

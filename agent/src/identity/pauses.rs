@@ -51,16 +51,6 @@ impl Failure {
         matches!(self, Self::Refused(_) | Self::Untrusted(_))
     }
 
-    /// Where no hub took the request, also says why an earlier attempt at it came to nothing.
-    #[must_use]
-    pub fn after(self, earlier: &str) -> Self {
-        match self {
-            Self::Unreachable(text) if text != earlier => Self::Unreachable(format!("{earlier}; {text}")),
-            Self::Untrusted(text) if text != earlier => Self::Untrusted(format!("{earlier}; {text}")),
-            other => other,
-        }
-    }
-
     /// The word used in metrics.
     #[must_use]
     pub fn as_str(&self) -> &'static str {

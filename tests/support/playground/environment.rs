@@ -26,7 +26,7 @@ The hub's commands, as the administrator of central:
 Speak as remote-1 in the place of its agent, then start the agent again:
 
   kill $AGENT_1_PID
-  (echo '{"hello":{"protocol_min":1,"protocol_max":1,"boot_id":"by-hand","session_epoch":1000,"connection":1}}'; sleep 3) |
+  (echo '{"hello":{"protocol_min":1,"protocol_max":1,"boot_id":"by-hand","session_epoch":1000,"connection":1,"cluster_uid":"'$REMOTE_1_CLUSTER_UID'"}}'; sleep 3) |
     $GRPCURL -cacert $LINK_CA -cert $REMOTE_1_CERTIFICATE -key $REMOTE_1_KEY -import-path $PROTO \
       -proto remoteistio/v1/sync.proto -d @ $HUB_SYNC_ADDRESS remoteistio.v1.Sync/Session
   sh -c "$AGENT_1_COMMAND"
@@ -58,6 +58,7 @@ impl Playground {
             if number == 1 {
                 values.path("LINK_CA", &files.trust_bundle);
             }
+            values.text(&format!("REMOTE_{number}_CLUSTER_UID"), remote.cluster_uid.clone());
             values.path(&format!("REMOTE_{number}_CERTIFICATE"), &files.certificate);
             values.path(&format!("REMOTE_{number}_KEY"), &files.key);
         }

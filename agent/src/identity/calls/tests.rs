@@ -151,14 +151,14 @@ fn key() -> PrivateKey {
 
 async fn joined(script: impl FnOnce(Issuer) -> Script) -> Result<Issued, Failure> {
     let hub = ScriptedEnrolment::start(TestCa::new(), script).await;
-    hub.enroller().join(&token(), &key(), None).await
+    hub.enroller().join(&token(), &key()).await
 }
 
 #[tokio::test]
 async fn join_shows_the_token_and_brings_certificate_and_trust() {
     let hub = ScriptedEnrolment::start(TestCa::new(), Issuer::always).await;
     let key = key();
-    let issued = hub.enroller().join(&token(), &key, None).await.expect("joined");
+    let issued = hub.enroller().join(&token(), &key).await.expect("joined");
     assert_eq!(issued.certificate.remote.as_str(), "remote-1");
     assert_eq!(issued.trust, hub.ca.trust(3, "hub.test:8444", &hub.address.to_string()));
     let joins = hub.served.joins.lock().clone();
@@ -249,33 +249,9 @@ async fn token_is_shown_to_no_hub_of_another_pin() {
         pins: vec![TestCa::new().pin()],
         ..hub.enroller()
     };
-    let failure = enroller.join(&token(), &key(), None).await.expect_err("another CA");
+    let failure = enroller.join(&token(), &key()).await.expect_err("another CA");
     assert!(failure.to_string().contains(&hub.ca.pin().to_string()), "{failure}");
     assert_eq!(hub.served.joins.lock().len(), 0);
-}
-
-#[tokio::test]
-async fn join_of_an_agent_that_holds_a_newer_trust_than_its_pins_goes_by_that() {
-    let hub = ScriptedEnrolment::start(TestCa::new(), Issuer::always).await;
-    let enroller = Enroller {
-        pins: vec![TestCa::new().pin()],
-        ..hub.enroller()
-    };
-    let mut kept = kept_of(&hub.ca, Validity::ended());
-    kept.trust = hub.ca.trust(3, "hub.test:8444", &hub.address.to_string());
-    enroller
-        .join(&token(), &key(), Some(&kept))
-        .await
-        .expect("joined by the roots");
-    let other = TestCa::new();
-    kept.trust = other.trust(3, "hub.test:8444", &hub.address.to_string());
-    let failure = enroller
-        .join(&token(), &key(), Some(&kept))
-        .await
-        .expect_err("a stranger");
-    let text = failure.to_string();
-    assert!(text.contains("pin") && text.contains("signed by another CA"), "{text}");
-    assert_eq!(hub.served.joins.lock().len(), 1);
 }
 
 #[tokio::test]
@@ -285,10 +261,7 @@ async fn next_address_is_tried_when_the_first_does_not_answer() {
         enrolments: vec!["localhost:1".parse().expect("an address"), hub.address.clone()],
         ..hub.enroller()
     };
-    enroller
-        .join(&token(), &key(), None)
-        .await
-        .expect("joined by the second");
+    enroller.join(&token(), &key()).await.expect("joined by the second");
 }
 
 #[tokio::test]
