@@ -271,10 +271,11 @@ impl Mesh<'_> {
         .await
     }
 
-    /// Waits until `commands` shows these sessions ended for other reasons than being superseded.
+    /// Sessions that ended for another reason than being superseded, from one scrape: two would race with a renewal.
     pub async fn sessions_ended_otherwise(&self) -> f64 {
-        let all = self.hub_metric("sessions_ended_total", &[]).await;
-        all - self.hub_metric("sessions_ended_total", &["superseded"]).await
+        let metrics = self.hub.metrics().await.expect("metrics");
+        let name = "remote_istio_hub_sessions_ended_total";
+        metrics.sum(name, &[]) - metrics.sum(name, &["superseded"])
     }
 
     /// One more agent in the name of a remote, in a cluster and namespace of the test's choice, as a rolling update or
