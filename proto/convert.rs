@@ -1,6 +1,7 @@
 //! Wire to model and back. Every rejection has a reason; a bad object rejects itself and nothing else.
 
 mod change;
+mod component;
 mod object;
 mod report;
 #[cfg(test)]

@@ -32,6 +32,21 @@ pub const KEY_MAX_BYTES: usize = 160;
 /// Bytes of a name on the wire: port names, zones, networks, releases, replica names.
 pub const NAME_MAX_BYTES: usize = 253;
 
+/// Bytes of the parameters of one component, encoded.
+pub const COMPONENT_MAX_BYTES: usize = 32 * 1024;
+
+/// Bytes of the name of an image.
+pub const IMAGE_MAX_BYTES: usize = 1_024;
+
+/// Bytes of a list of address ranges in one text.
+pub const RANGES_MAX_BYTES: usize = 4_096;
+
+/// Roots of the mesh one trust may hold: the one that signs, and those of earlier ones.
+pub const MESH_ROOTS: usize = 8;
+
+/// Entries of one list of a remote's policy.
+pub const POLICY_ENTRIES: usize = 1_000;
+
 /// Bytes of a text for people: details of nacks and states, drain reasons.
 pub const DETAIL_MAX_BYTES: usize = 1_024;
 

@@ -1,4 +1,5 @@
-//! Domain types, valid by construction. Imports nothing but std, a hash and thiserror.
+//! Domain types, valid by construction. Parameters of components are the messages themselves:
+//! they have no behaviour of their own.
 
 mod applied;
 mod endpoints;
@@ -9,7 +10,7 @@ mod version;
 
 pub use applied::{Applied, ApplyState};
 pub use endpoints::{Endpoint, EndpointPatch, EndpointSet, PatchMismatch, Port, PortSet, Protocol};
-pub use key::{Key, KeyError, Lane, is_dns_label, is_dns_subdomain};
+pub use key::{Component, Key, KeyError, Lane, is_dns_label, is_dns_subdomain};
 pub use object::{Body, Object, ServiceIntent};
 pub use snapshot::Snapshot;
 pub use version::{Canonical, LaneHash, Version, lane_hash};

@@ -225,6 +225,7 @@ impl Session {
                     self.samples.stale_acks += 1;
                 }
             }
+            Some(Frame::Policy(_)) => {}
             // No lane travels from agent to hub yet; what this release does not know is ignored and counted.
             Some(Frame::Delta(_)) | None => self.samples.unknown_frames += 1,
         }
@@ -382,6 +383,7 @@ fn take_as_applied(states: &mut BTreeMap<Key, Applied>, held: &Snapshot) {
             addresses: object
                 .endpoints()
                 .map_or(0, |set| u32::try_from(set.endpoints.len()).unwrap_or(u32::MAX)),
+            replicas: None,
         });
     }
 }

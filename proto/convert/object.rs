@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::component;
 use crate::lane::{NackReason, Payload};
 use crate::limits;
 use crate::model::{
-    Body, Endpoint, EndpointPatch, EndpointSet, Key, Lane, Object, Port, PortSet, Protocol, ServiceIntent, Version,
+    Body, Component, Endpoint, EndpointPatch, EndpointSet, Key, Lane, Object, Port, PortSet, Protocol, ServiceIntent, Version,
 };
 use crate::wire::v1;
 
@@ -23,6 +24,11 @@ pub fn write_upsert(key: &Key, object: &Object) -> v1::Upsert {
             ports: service.ports.iter().map(write_port).collect(),
         }),
         Body::Injection => v1::upsert::Object::Injection(v1::InjectionNamespace {}),
+        Body::Mesh(mesh) => v1::upsert::Object::Mesh(*mesh),
+        Body::Trust(trust) => v1::upsert::Object::Trust(trust.clone()),
+        Body::Citadel(citadel) => v1::upsert::Object::Citadel(citadel.as_ref().clone()),
+        Body::Injector(injector) => v1::upsert::Object::Injector(injector.as_ref().clone()),
+        Body::Rules(rules) => v1::upsert::Object::Rules(*rules),
     };
     v1::Upsert {
         key: key.to_string(),
@@ -59,12 +65,31 @@ pub fn read_upsert(lane: Lane, key: &Key, upsert: v1::Upsert) -> Result<Payload,
             ports: read_ports(service.ports)?,
         }))),
         (Some(v1::upsert::Object::Injection(_)), Key::Injection { .. }) => Ok(full(Body::Injection)),
+        (Some(object), Key::Component { component, .. }) => Ok(full(read_component(*component, key, object)?)),
         (None, _) => Err((
             NackReason::UnknownKind,
             "this release does not know what the object is".to_owned(),
         )),
         (Some(_), _) => Err(invalid(format!("the object is not of the kind that key {key} names"))),
     }
+}
+
+fn read_component(component: Component, key: &Key, object: v1::upsert::Object) -> Result<Body, Unread> {
+    use v1::upsert::Object as Wire;
+    let body = match (component, object) {
+        (Component::Mesh, Wire::Mesh(mesh)) => Body::Mesh(mesh),
+        (Component::Trust, Wire::Trust(trust)) => Body::Trust(component::read_trust(trust)?),
+        (Component::Citadel, Wire::Citadel(citadel)) => Body::Citadel(Box::new(component::read_citadel(citadel)?)),
+        (Component::Injector, Wire::Injector(injector)) => {
+            Body::Injector(Box::new(component::read_injector(injector)?))
+        }
+        (Component::Rules, Wire::Rules(rules)) => Body::Rules(component::read_rules(rules)?),
+        _ => {
+            let text = format!("the object is not of the kind that key {key} names");
+            return Err((NackReason::Invalid, text));
+        }
+    };
+    Ok(body)
 }
 
 pub(super) fn write_set(set: &EndpointSet) -> v1::EndpointSet {
@@ -225,7 +250,7 @@ fn read_port(port: v1::Port) -> Result<Port, Unread> {
     })
 }
 
-fn bounded(what: &str, count: usize, limit: usize) -> Result<(), Unread> {
+pub(super) fn bounded(what: &str, count: usize, limit: usize) -> Result<(), Unread> {
     if count <= limit {
         Ok(())
     } else {

@@ -122,6 +122,7 @@ pub fn read_status(status: v1::Status) -> Result<Vec<(Key, Applied)>, FrameError
                 state,
                 detail: entry.detail,
                 addresses: entry.addresses,
+                replicas: entry.replicas,
             },
         ));
     }
@@ -139,6 +140,7 @@ fn write_applied(key: &Key, applied: &Applied) -> v1::Applied {
         ApplyState::Unavailable => v1::ApplyState::Unavailable,
         ApplyState::Contended => v1::ApplyState::Contended,
         ApplyState::UserDecided => v1::ApplyState::UserDecided,
+        ApplyState::NotReady => v1::ApplyState::NotReady,
     };
     v1::Applied {
         key: key.to_string(),
@@ -149,6 +151,7 @@ fn write_applied(key: &Key, applied: &Applied) -> v1::Applied {
         state: state.into(),
         detail: limits::detail(applied.detail.as_str()),
         addresses: applied.addresses,
+        replicas: applied.replicas,
     }
 }
 
@@ -164,5 +167,6 @@ fn read_state(state: i32) -> Option<ApplyState> {
         v1::ApplyState::Unavailable => ApplyState::Unavailable,
         v1::ApplyState::Contended => ApplyState::Contended,
         v1::ApplyState::UserDecided => ApplyState::UserDecided,
+        v1::ApplyState::NotReady => ApplyState::NotReady,
     })
 }

@@ -427,6 +427,7 @@ fn status_of_many_objects_crosses_in_several_frames() {
                 state: ApplyState::Rejected,
                 detail,
                 addresses: number,
+                replicas: None,
             },
         )
     };

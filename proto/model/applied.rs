@@ -1,6 +1,7 @@
 //! How far an accepted object has come in the remote cluster.
 
 use super::Version;
+use crate::wire::v1;
 
 /// How far an accepted object has come in the remote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,6 +24,8 @@ pub enum ApplyState {
     Contended,
     /// A user's own label says otherwise and wins.
     UserDecided,
+    /// Written as far as it can be; what it starts, or what it needs, is not there yet.
+    NotReady,
 }
 
 impl ApplyState {
@@ -39,6 +42,7 @@ impl ApplyState {
             Self::Unavailable => "Unavailable",
             Self::Contended => "Contended",
             Self::UserDecided => "UserDecided",
+            Self::NotReady => "NotReady",
         }
     }
 }
@@ -54,4 +58,6 @@ pub struct Applied {
     pub detail: String,
     /// Of an endpoint set: how many addresses stand in the remote.
     pub addresses: u32,
+    /// Of a component: how far its pods are.
+    pub replicas: Option<v1::Replicas>,
 }

@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub enum Lane {
     /// Addresses of the control plane; before everything else.
     Endpoints,
-    /// Mirrored services and injection of namespaces.
+    /// Mirrored services, injection of namespaces, components.
     Config,
 }
 
@@ -32,7 +32,40 @@ impl fmt::Display for Lane {
     }
 }
 
-/// Names one object: `endpoints/NAMESPACE/NAME`, `service/NAMESPACE/NAME` or `injection/NAMESPACE`.
+/// What there is at most one of in a remote, in the namespace of its `RemoteIstio`. In the order it is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Component {
+    /// What the agent does by itself.
+    Rules,
+    /// The mesh configuration.
+    Mesh,
+    /// Trust of the mesh, and the remote's intermediate CA.
+    Trust,
+    /// The CA of the remote's workloads.
+    Citadel,
+    /// The sidecar injector with its template and webhook.
+    Injector,
+}
+
+impl Component {
+    /// Every one.
+    pub const ALL: [Self; 5] = [Self::Rules, Self::Mesh, Self::Trust, Self::Citadel, Self::Injector];
+
+    /// The word in keys, logs and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rules => "rules",
+            Self::Mesh => "mesh",
+            Self::Trust => "trust",
+            Self::Citadel => "citadel",
+            Self::Injector => "injector",
+        }
+    }
+}
+
+/// Names one object: `endpoints/NAMESPACE/NAME`, `service/NAMESPACE/NAME`, `injection/NAMESPACE`, or a component and
+/// its namespace as in `citadel/NAMESPACE`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
     /// All addresses behind one enabled service.
@@ -54,13 +87,20 @@ pub enum Key {
         /// The namespace.
         namespace: String,
     },
+    /// What there is at most one of.
+    Component {
+        /// Which.
+        component: Component,
+        /// Namespace in the remote.
+        namespace: String,
+    },
 }
 
 /// Why a text is no key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// Not one of the known kinds, or the wrong number of segments.
-    #[error("key {0:?} is not endpoints/NAMESPACE/NAME, service/NAMESPACE/NAME or injection/NAMESPACE")]
+    #[error("key {0:?} is not endpoints/NAMESPACE/NAME, service/NAMESPACE/NAME, injection/NAMESPACE or COMPONENT/NAMESPACE")]
     Grammar(String),
     /// A segment is not a DNS label.
     #[error("key {0:?} has a segment that is not a DNS label (lower case letters, digits and '-', at most 63)")]
@@ -94,12 +134,21 @@ impl Key {
         }
     }
 
+    /// The key of a component.
+    #[must_use]
+    pub fn component(component: Component, namespace: &str) -> Self {
+        Self::Component {
+            component,
+            namespace: namespace.to_owned(),
+        }
+    }
+
     /// The lane the object travels on.
     #[must_use]
     pub fn lane(&self) -> Lane {
         match self {
             Self::Endpoints { .. } => Lane::Endpoints,
-            Self::Service { .. } | Self::Injection { .. } => Lane::Config,
+            Self::Service { .. } | Self::Injection { .. } | Self::Component { .. } => Lane::Config,
         }
     }
 
@@ -110,6 +159,7 @@ impl Key {
             Self::Endpoints { .. } => "endpoints",
             Self::Service { .. } => "service",
             Self::Injection { .. } => "injection",
+            Self::Component { component, .. } => component.as_str(),
         }
     }
 
@@ -117,9 +167,10 @@ impl Key {
     #[must_use]
     pub fn namespace(&self) -> &str {
         match self {
-            Self::Endpoints { namespace, .. } | Self::Service { namespace, .. } | Self::Injection { namespace } => {
-                namespace
-            }
+            Self::Endpoints { namespace, .. }
+            | Self::Service { namespace, .. }
+            | Self::Injection { namespace }
+            | Self::Component { namespace, .. } => namespace,
         }
     }
 
@@ -128,7 +179,7 @@ impl Key {
     pub fn name(&self) -> Option<&str> {
         match self {
             Self::Endpoints { name, .. } | Self::Service { name, .. } => Some(name),
-            Self::Injection { .. } => None,
+            Self::Injection { .. } | Self::Component { .. } => None,
         }
     }
 }
@@ -149,6 +200,10 @@ impl FromStr for Key {
             ["endpoints", namespace, name] => Self::endpoints(namespace, name),
             ["service", namespace, name] => Self::service(namespace, name),
             ["injection", namespace] => Self::injection(namespace),
+            [word, namespace] => match Component::ALL.into_iter().find(|component| component.as_str() == *word) {
+                Some(component) => Self::component(component, namespace),
+                None => return Err(KeyError::Grammar(text.chars().take(200).collect())),
+            },
             _ => return Err(KeyError::Grammar(text.chars().take(200).collect())),
         };
         if segments[1..].iter().all(|segment| is_dns_label(segment)) {
@@ -182,6 +237,8 @@ mod tests {
             Key::endpoints("istio-system", "istio-pilot"),
             Key::service("a", "b"),
             Key::injection("default"),
+            Key::component(Component::Citadel, "istio-system"),
+            Key::component(Component::Rules, "istio-system"),
         ] {
             assert_eq!(key.to_string().parse(), Ok(key));
         }
@@ -199,6 +256,8 @@ mod tests {
             "secret/a/b",
             "service/A/b",
             "injection/a/b",
+            "citadel/a/b",
+            "role/a",
             "injection/a%2fb",
         ] {
             assert!(text.parse::<Key>().is_err(), "{text}");

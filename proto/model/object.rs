@@ -1,7 +1,10 @@
 //! One object on a lane: its content, its version and where its source stood.
 
+use prost::Message;
+
 use super::endpoints::hash_ports;
 use super::{Canonical, EndpointSet, Port, Version};
+use crate::wire::v1;
 
 /// A service of central that the remote must resolve: headless, without selector.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +22,16 @@ pub enum Body {
     Service(ServiceIntent),
     /// Sidecar injection for the namespace in the key.
     Injection,
+    /// The mesh configuration.
+    Mesh(v1::MeshConfig),
+    /// Whom the mesh trusts, and that an intermediate may be had.
+    Trust(v1::MeshTrust),
+    /// Citadel.
+    Citadel(Box<v1::Citadel>),
+    /// The sidecar injector.
+    Injector(Box<v1::SidecarInjector>),
+    /// What the agent does by itself.
+    Rules(v1::Rules),
 }
 
 impl Body {
@@ -29,8 +42,18 @@ impl Body {
             Self::Endpoints(set) => set.version(),
             Self::Service(service) => hash_ports(Canonical::new("service"), &service.ports).version(),
             Self::Injection => Canonical::new("injection").version(),
+            Self::Mesh(mesh) => parameters("mesh", mesh),
+            Self::Trust(trust) => parameters("trust", trust),
+            Self::Citadel(citadel) => parameters("citadel", citadel.as_ref()),
+            Self::Injector(injector) => parameters("injector", injector.as_ref()),
+            Self::Rules(rules) => parameters("rules", rules),
         }
     }
+}
+
+/// Parameters have one encoding: fields in the order of their numbers, maps in the order of their keys.
+fn parameters(kind: &str, message: &impl Message) -> Version {
+    Canonical::new(kind).bytes(&message.encode_to_vec()).version()
 }
 
 /// One object on a lane.
@@ -74,7 +97,7 @@ impl Object {
     pub fn endpoints(&self) -> Option<&EndpointSet> {
         match &self.body {
             Body::Endpoints(set) => Some(set),
-            Body::Service(_) | Body::Injection => None,
+            _ => None,
         }
     }
 }

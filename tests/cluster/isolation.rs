@@ -15,6 +15,7 @@ fn foreign(key: String, version: &[u8]) -> v1::Applied {
         state: v1::ApplyState::Foreign.into(),
         detail: "made up by the neighbour".to_owned(),
         addresses: 99,
+        replicas: None,
     }
 }
 

@@ -349,6 +349,7 @@ fn frames() -> Vec<Seed> {
         state: ApplyState::Applied,
         detail: String::new(),
         addresses: 2,
+        replicas: None,
     };
     let status = status_frames([(&key, &applied)]).remove(0);
     let trust = trust(&authority(), &authority());

@@ -322,6 +322,7 @@ fn applied(state: &State, fault: Fault, addresses: u32) -> Applied {
         state: fault.state,
         detail: fault.detail,
         addresses,
+        replicas: None,
     }
 }
 

@@ -199,6 +199,8 @@ impl State {
         let resources: Vec<Resource> = match &self.object.body {
             _ if self.removed => Vec::new(),
             Body::Injection => Vec::new(),
+            // Admission refuses these until the agent has their templates.
+            Body::Mesh(_) | Body::Trust(_) | Body::Citadel(_) | Body::Injector(_) | Body::Rules(_) => Vec::new(),
             Body::Service(intent) => {
                 vec![Resource::Service(Box::new(render::service(
                     settings, &self.key, intent,

@@ -111,6 +111,7 @@ impl Engine {
             state: ApplyState::Removed,
             detail: String::new(),
             addresses: 0,
+            replicas: None,
         };
         self.report(key, Some(gone));
         if let Some(state) = self.states.remove(key) {

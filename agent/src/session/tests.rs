@@ -77,6 +77,7 @@ fn applied(state: ApplyState) -> Applied {
         state,
         detail: String::new(),
         addresses: 0,
+        replicas: None,
     }
 }
 

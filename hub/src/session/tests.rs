@@ -63,6 +63,7 @@ fn reconnect_of_an_unchanged_world_sends_no_state() {
         state: ApplyState::Applied,
         detail: String::new(),
         addresses: 2,
+        replicas: None,
     };
     assert_eq!(report.applied.get(&key), Some(&expected));
     assert_eq!(report.applied.len(), 2);

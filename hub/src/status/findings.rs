@@ -197,6 +197,7 @@ fn remedy_of_state(key: &Key, state: ApplyState) -> String {
         ApplyState::Rejected => "see what the remote's API server said: validation, a quota or a webhook".to_owned(),
         ApplyState::Unavailable => "the remote's API server does not answer; it is tried again by itself".to_owned(),
         ApplyState::Contended => "find out who else writes it in the remote, and stop that".to_owned(),
+        ApplyState::NotReady => "it goes on by itself once what it names is there".to_owned(),
         ApplyState::UserDecided => "a user of the remote decided otherwise, and that wins".to_owned(),
         ApplyState::Applied | ApplyState::Removed => "nothing to do".to_owned(),
     }

@@ -138,6 +138,7 @@ impl World {
             state,
             detail: detail.to_owned(),
             addresses: 0,
+            replicas: None,
         };
         Arc::make_mut(&mut self.session().applied).insert(key.clone(), applied);
     }
@@ -208,6 +209,7 @@ pub(super) fn settled_session(desired: &Desired) -> SessionReport {
             state: ApplyState::Applied,
             detail: String::new(),
             addresses,
+            replicas: None,
         };
         (key, applied)
     });

@@ -44,6 +44,7 @@ fn accepted_set_stands_in_a_slice_and_an_endpoints_object() {
         state: ApplyState::Applied,
         detail: String::new(),
         addresses: 2,
+        replicas: None,
     };
     assert_eq!(bench.told(&pilot()), Some(applied));
     assert_eq!(bench.engine.backlog(), 0);
