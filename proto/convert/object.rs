@@ -8,7 +8,8 @@ use super::component;
 use crate::lane::{NackReason, Payload};
 use crate::limits;
 use crate::model::{
-    Body, Component, Endpoint, EndpointPatch, EndpointSet, Key, Lane, Object, Port, PortSet, Protocol, ServiceIntent, Version,
+    Body, Component, Endpoint, EndpointPatch, EndpointSet, Key, Lane, Object, Port, PortSet, Protocol, ServiceIntent,
+    Version,
 };
 use crate::wire::v1;
 

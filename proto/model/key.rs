@@ -100,7 +100,9 @@ pub enum Key {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// Not one of the known kinds, or the wrong number of segments.
-    #[error("key {0:?} is not endpoints/NAMESPACE/NAME, service/NAMESPACE/NAME, injection/NAMESPACE or COMPONENT/NAMESPACE")]
+    #[error(
+        "key {0:?} is not endpoints/NAMESPACE/NAME, service/NAMESPACE/NAME, injection/NAMESPACE or COMPONENT/NAMESPACE"
+    )]
     Grammar(String),
     /// A segment is not a DNS label.
     #[error("key {0:?} has a segment that is not a DNS label (lower case letters, digits and '-', at most 63)")]

@@ -363,6 +363,7 @@ pub(super) fn status(key: &Key, version: Option<Version>, state: ApplyState) -> 
         state,
         detail: String::new(),
         addresses: 1,
+        replicas: None,
     };
     let frame = convert::status_frames([(key, &applied)]).pop().expect("one entry");
     v1::AgentFrame {
