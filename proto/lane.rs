@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::model::{EndpointPatch, Key, LaneHash, Object, Version};
 
-pub use inbox::{Assembly, Inbox, Judged, ProtocolError};
+pub use inbox::{Assembly, DeltaEnd, Inbox, Judged, ProtocolError};
 pub use outbox::{Acked, Outbox, Refused};
 
 /// What one delta says, complete: all of its parts.
@@ -24,6 +24,8 @@ pub struct Change {
     pub complete: bool,
     /// A person wants the removals: they pass the guard.
     pub released: bool,
+    /// What is removed is let go of and stays where it is.
+    pub orphaned: bool,
     /// Objects to hold from now on.
     pub upserts: Vec<(Key, Payload)>,
     /// Objects to let go; empty in a snapshot.

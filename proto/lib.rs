@@ -11,6 +11,7 @@ pub mod lane;
 pub mod limits;
 pub mod liveness;
 pub mod model;
+pub mod policy;
 pub mod process;
 pub mod tls;
 pub mod transport;

@@ -47,6 +47,9 @@ pub const MESH_ROOTS: usize = 8;
 /// Entries of one list of a remote's policy.
 pub const POLICY_ENTRIES: usize = 1_000;
 
+/// Bytes of a remote's policy, encoded: it also stands in the status of the `RemoteIstio`.
+pub const POLICY_MAX_BYTES: usize = 32 * 1024;
+
 /// Bytes of a text for people: details of nacks and states, drain reasons.
 pub const DETAIL_MAX_BYTES: usize = 1_024;
 

@@ -2,8 +2,10 @@
 
 mod clients;
 mod cluster;
+mod components;
 mod enrolled;
 mod epoch;
+mod minted;
 mod process;
 #[cfg(test)]
 mod tests;
@@ -22,7 +24,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::{Config, Source};
 use crate::metrics::Metrics;
+use crate::policy::{self, PolicyFileError};
 use clients::{ClientError, Clients};
+pub use minted::run_minted;
 pub use process::run;
 use work::{Conditions, Work};
 
@@ -54,6 +58,9 @@ pub enum StartError {
     /// The way to the API server cannot be used.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// The policy file cannot be used.
+    #[error(transparent)]
+    Policy(#[from] PolicyFileError),
     /// The admin listener cannot be opened.
     #[error(transparent)]
     Listen(#[from] BindError),
@@ -123,6 +130,11 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         Source::Files(files) => Some(from_files(files, &config)?),
         Source::Enrolled(_) => None,
     };
+    let rules = policy::Source {
+        file: config.policy.clone(),
+        service_namespaces: config.service_namespaces.clone(),
+    };
+    let policy = rules.read()?;
     let clients = Clients::load(config.kubeconfig.as_deref()).await?;
     let admin = Admin::bind(config.metrics_address, "--metrics-address").await?;
     let metrics_address = admin.address();
@@ -131,6 +143,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let identity = files.is_none().then(|| readiness.condition("identity"));
     let conditions = Conditions {
         watches: readiness.condition("watches"),
+        policy: readiness.condition("policy"),
         hub: readiness.condition("hub"),
     };
     let (metrics, registry) = Metrics::new();
@@ -138,11 +151,13 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     tasks.spawn("admin", admin.serve(router, tasks.stop().clone()));
     tracing::info!(
         release = RELEASE, namespace = %config.namespace, %metrics_address, kubernetes = %clients.url,
-        service_namespaces = ?config.service_namespaces, "agent starts"
+        service_namespaces = ?config.service_namespaces, policy = ?config.policy, "agent starts"
     );
     let remote = Arc::new(OnceLock::new());
     let work = Work {
         config,
+        rules,
+        policy,
         clients,
         metrics,
         conditions,

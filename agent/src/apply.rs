@@ -5,15 +5,17 @@ mod ownership;
 
 use std::time::Duration;
 
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::core::{NamespaceResourceScope, PartialObjectMeta};
-use kube::{Api, Client, Error};
+use kube::core::PartialObjectMeta;
+use kube::{Api, Client, Error, ResourceExt as _};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::engine::{Kind, NamespaceLabels, ObjectName, Outcome, Resource, Verb, Write};
+use crate::engine::{Kind, NamespaceLabels, OWNER_LABELS, ObjectName, Outcome, Resource, Verb, Write};
 use crate::observe::Observable;
 pub use failure::{classify, explain, unavailable};
 
@@ -50,12 +52,15 @@ impl Applier {
         match write {
             Write::Create(resource) => self.create(resource).await.map(Some),
             Write::Apply(resource) => self.apply(resource).await.map(Some),
-            Write::Delete { object, uid } => self.delete(&object, uid).await.map(|()| None),
+            Write::Delete { object, uid } => self.delete(&object, uid).await,
+            Write::Release { object, uid } => self.release(&object, &uid).await,
         }
     }
 
     async fn create(&self, resource: Resource) -> Result<Resource, Error> {
         match resource {
+            Resource::MutatingWebhook(object) => self.create_as(*object).await,
+            Resource::Deployment(object) => self.create_as(*object).await,
             Resource::Service(object) => self.create_as(*object).await,
             Resource::EndpointSlice(object) => self.create_as(*object).await,
             Resource::Endpoints(object) => self.create_as(*object).await,
@@ -67,6 +72,8 @@ impl Applier {
 
     async fn apply(&self, resource: Resource) -> Result<Resource, Error> {
         match resource {
+            Resource::MutatingWebhook(object) => self.apply_as(*object).await,
+            Resource::Deployment(object) => self.apply_as(*object).await,
             Resource::Service(object) => self.apply_as(*object).await,
             Resource::EndpointSlice(object) => self.apply_as(*object).await,
             Resource::Endpoints(object) => self.apply_as(*object).await,
@@ -75,22 +82,37 @@ impl Applier {
         }
     }
 
-    async fn delete(&self, object: &ObjectName, uid: String) -> Result<(), Error> {
+    async fn delete(&self, object: &ObjectName, uid: String) -> Result<Option<Resource>, Error> {
         match object.kind {
+            Kind::MutatingWebhook => self.delete_as::<MutatingWebhookConfiguration>(object, uid).await,
+            Kind::Deployment => self.delete_as::<Deployment>(object, uid).await,
             Kind::Service => self.delete_as::<Service>(object, uid).await,
             Kind::EndpointSlice => self.delete_as::<EndpointSlice>(object, uid).await,
             Kind::Endpoints => self.delete_as::<Endpoints>(object, uid).await,
             Kind::ConfigMap => self.delete_as::<ConfigMap>(object, uid).await,
             Kind::Namespace => {
                 tracing::error!(namespace = %object.name, "deletion of a namespace asked for, which never happens");
-                Ok(())
+                Ok(None)
             }
+        }
+    }
+
+    async fn release(&self, object: &ObjectName, uid: &str) -> Result<Option<Resource>, Error> {
+        match object.kind {
+            Kind::MutatingWebhook => self.release_as::<MutatingWebhookConfiguration>(object, uid).await,
+            Kind::Deployment => self.release_as::<Deployment>(object, uid).await,
+            Kind::Service => self.release_as::<Service>(object, uid).await,
+            Kind::EndpointSlice => self.release_as::<EndpointSlice>(object, uid).await,
+            Kind::Endpoints => self.release_as::<Endpoints>(object, uid).await,
+            Kind::ConfigMap => self.release_as::<ConfigMap>(object, uid).await,
+            // Its labels stay as they are.
+            Kind::Namespace => Ok(None),
         }
     }
 
     async fn create_as<K>(&self, object: K) -> Result<Resource, Error>
     where
-        K: Observable + Serialize + kube::Resource<Scope = NamespaceResourceScope>,
+        K: Observable + Serialize,
     {
         let parameters = PostParams {
             field_manager: Some(FIELD_MANAGER.to_owned()),
@@ -102,7 +124,7 @@ impl Applier {
 
     async fn apply_as<K>(&self, object: K) -> Result<Resource, Error>
     where
-        K: Observable + Serialize + kube::Resource<Scope = NamespaceResourceScope>,
+        K: Observable + Serialize,
     {
         let ObjectName { namespace, name, .. } = object.object_name();
         let api = self.api::<K>(&namespace);
@@ -133,25 +155,35 @@ impl Applier {
         Ok(written.into_resource())
     }
 
-    async fn delete_as<K>(&self, object: &ObjectName, uid: String) -> Result<(), Error>
-    where
-        K: Observable + kube::Resource<Scope = NamespaceResourceScope>,
-    {
+    async fn delete_as<K: Observable>(&self, object: &ObjectName, uid: String) -> Result<Option<Resource>, Error> {
         let parameters = DeleteParams::background().preconditions(Preconditions {
             uid: Some(uid),
             resource_version: None,
         });
-        self.api::<K>(&object.namespace)
+        let deleted = self
+            .api::<K>(&object.namespace)
             .delete(&object.name, &parameters)
-            .await
-            .map(|_| ())
+            .await?;
+        // Some kinds answer with the object although it is gone: only finalizers hold it.
+        let stands = |object: &K| object.meta().deletion_timestamp.is_some() && !object.finalizers().is_empty();
+        Ok(deleted.left().filter(stands).map(Observable::into_resource))
     }
 
-    fn api<K>(&self, namespace: &str) -> Api<K>
-    where
-        K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-    {
-        Api::namespaced(self.client.clone(), namespace)
+    async fn release_as<K: Observable>(&self, object: &ObjectName, uid: &str) -> Result<Option<Resource>, Error> {
+        let parameters = PatchParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let patch = Patch::Merge(released(uid));
+        let released = self
+            .api::<K>(&object.namespace)
+            .patch(&object.name, &parameters, &patch)
+            .await?;
+        Ok(Some(released.into_resource()))
+    }
+
+    fn api<K: Observable>(&self, namespace: &str) -> Api<K> {
+        K::api(self.client.clone(), namespace)
     }
 }
 
@@ -165,6 +197,15 @@ fn labels_body(labels: &NamespaceLabels) -> Value {
     })
 }
 
+/// Takes the owner's labels off, of the object with this UID only.
+fn released(uid: &str) -> Value {
+    let labels: serde_json::Map<String, Value> = OWNER_LABELS
+        .map(|label| (label.to_owned(), Value::Null))
+        .into_iter()
+        .collect();
+    json!({"metadata": {"uid": uid, "labels": labels}})
+}
+
 /// The verb of a write.
 #[must_use]
 pub fn verb_of(write: &Write) -> Verb {
@@ -172,6 +213,7 @@ pub fn verb_of(write: &Write) -> Verb {
         Write::Create(_) => Verb::Create,
         Write::Apply(_) => Verb::Apply,
         Write::Delete { .. } => Verb::Delete,
+        Write::Release { .. } => Verb::Release,
     }
 }
 
@@ -186,7 +228,7 @@ pub fn kind_of(write: &Write) -> Kind {
 pub fn name_of(write: &Write) -> ObjectName {
     match write {
         Write::Create(resource) | Write::Apply(resource) => name_of_resource(resource),
-        Write::Delete { object, .. } => object.clone(),
+        Write::Delete { object, .. } | Write::Release { object, .. } => object.clone(),
     }
 }
 
@@ -194,6 +236,8 @@ pub fn name_of(write: &Write) -> ObjectName {
 #[must_use]
 pub fn name_of_resource(resource: &Resource) -> ObjectName {
     match resource {
+        Resource::MutatingWebhook(object) => object.object_name(),
+        Resource::Deployment(object) => object.object_name(),
         Resource::Service(object) => object.object_name(),
         Resource::EndpointSlice(object) => object.object_name(),
         Resource::Endpoints(object) => object.object_name(),
@@ -209,6 +253,14 @@ pub fn name_of_resource(resource: &Resource) -> ObjectName {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn release_takes_both_labels_off_one_object_and_touches_nothing_else() {
+        let expected = json!({"metadata": {"uid": "u", "labels": {
+            "app.kubernetes.io/managed-by": null, "istio.banzaicloud.io/owner": null,
+        }}});
+        assert_eq!(released("u"), expected);
+    }
 
     #[test]
     fn body_for_a_namespace_carries_its_uid_and_nothing_but_labels() {

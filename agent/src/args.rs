@@ -1,5 +1,6 @@
 //! Flags and environment variables, turned into a [`Config`] that was checked as far as flags alone can be.
 
+mod minted;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,8 @@ use remote_istio::model::is_dns_label;
 use remote_istio::process::{EXIT_CONFIGURATION, LogFormat};
 use remote_istio::transport::{HubAddress, Way};
 
+use minted::MintedFlags;
+pub use minted::{Minted, MintedAction};
 pub use source::{Enrolment, Source};
 use source::{SourceFlags, source};
 
@@ -38,6 +41,8 @@ pub struct Config {
     pub namespace: String,
     /// What the hub may write services and endpoints into.
     pub service_namespaces: BTreeSet<String>,
+    /// What the hub may ask for, in a file; nothing: services in the namespaces above, and injection.
+    pub policy: Option<PathBuf>,
     /// Whether `Endpoints` objects are written beside the slices.
     pub endpoints_objects: bool,
     /// Where health and metrics are served; port 0 takes a free one.
@@ -56,6 +61,15 @@ impl Config {
     pub fn trust_domain_or_default(&self) -> &str {
         self.trust_domain.as_deref().unwrap_or(DEFAULT_TRUST_DOMAIN)
     }
+}
+
+/// What a command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Run the agent.
+    Run(Box<Config>),
+    /// Show or remove what Citadel minted.
+    Minted(Minted),
 }
 
 /// Why there is no configuration: a flag is wrong, or only a text was asked for.
@@ -109,6 +123,8 @@ struct CommandLine {
 enum Command {
     /// Run the agent; the default
     Run(Box<Flags>),
+    /// The Secrets of workloads that Citadel minted, which stay in the remote when it goes
+    Minted(MintedFlags),
 }
 
 #[derive(Debug, Args)]
@@ -174,6 +190,10 @@ struct Flags {
         value_delimiter = ','
     )]
     service_namespaces: Vec<String>,
+    /// What the hub may ask for: a YAML file, followed while the agent runs. Default: no components, services in
+    /// --service-namespaces
+    #[arg(long, env = "REMOTE_ISTIO_POLICY", value_name = "FILE")]
+    policy: Option<PathBuf>,
     // No doc comment: it would need marks that help texts do not want.
     #[arg(
         long,
@@ -212,7 +232,7 @@ struct Flags {
 ///
 /// # Errors
 /// A flag is missing or wrong, or help was asked for.
-pub fn parse<I, T>(words: I) -> Result<Config, Stopped>
+pub fn parse<I, T>(words: I) -> Result<Task, Stopped>
 where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
@@ -223,9 +243,11 @@ where
     })?;
     let flags = match line.command {
         Some(Command::Run(flags)) => *flags,
+        Some(Command::Minted(flags)) => return Ok(Task::Minted(flags.into())),
         None => line.flags,
     };
-    check(flags).map_err(|text| Stopped::Wrong(format!("error: {text}")))
+    let config = check(flags).map_err(|text| Stopped::Wrong(format!("error: {text}")))?;
+    Ok(Task::Run(Box::new(config)))
 }
 
 fn check(flags: Flags) -> Result<Config, String> {
@@ -262,6 +284,7 @@ fn check(flags: Flags) -> Result<Config, String> {
         identity,
         namespace: flags.namespace,
         service_namespaces,
+        policy: flags.policy.filter(|path| !path.as_os_str().is_empty()),
         endpoints_objects: flags.endpoints_objects,
         metrics_address: flags.metrics_address,
         kubeconfig: flags.kubeconfig.filter(|path| !path.as_os_str().is_empty()),

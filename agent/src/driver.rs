@@ -9,14 +9,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use remote_istio::model::Component;
+use remote_istio::policy::Policy;
 use remote_istio::process::Condition;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::{Applier, kind_of, name_of, name_of_resource, unavailable, verb_of};
-use crate::engine::{Engine, Kind, ObjectName, Outcome, Output, Resource, Seen, Settings, Verb, Write, WriteId};
+use crate::engine::{
+    Engine, Facts, Kind, ObjectName, Outcome, Output, Resource, Seen, Served, Settings, Trust, Verb, Wants, Write,
+    WriteId,
+};
 use crate::link::{LinkEvent, ToHub};
 use crate::metrics::Metrics;
 use crate::observe::Observed;
@@ -28,6 +33,9 @@ pub const LINK_EVENTS_QUEUED: usize = 16;
 /// Frames that wait for room on their way to the hub. A whole snapshot's statuses come to some hundreds; more than
 /// this means a hub that does not read, and the session ends.
 const FRAMES_WAITING: usize = 4_096;
+
+/// Findings of the tasks beside the engine that wait for the driver.
+pub const FINDINGS_QUEUED: usize = 16;
 
 /// Writes in flight may end for so long when the agent stops.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
@@ -45,6 +53,12 @@ pub struct Parts {
     pub observed: mpsc::Receiver<Observed>,
     /// From the link.
     pub link: mpsc::Receiver<LinkEvent>,
+    /// What the hub may ask for; the settings hold what that was at the start.
+    pub policy: watch::Receiver<Arc<Policy>>,
+    /// From the tasks beside the engine.
+    pub findings: mpsc::Receiver<Finding>,
+    /// For them: what to look after.
+    pub wants: watch::Sender<Wants>,
     /// Tells the link that the engine has started.
     pub started: oneshot::Sender<()>,
     /// Carries out writes.
@@ -55,6 +69,17 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Met once every watch has listed.
     pub listed: Condition,
+}
+
+/// What a task beside the engine found out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// Whether the account, role and binding of each wanted component are there, of all of them at once.
+    Roles(BTreeMap<Component, Result<(), String>>),
+    /// Whether Citadel has what it signs with.
+    Trust(Trust),
+    /// Whether the injector serves.
+    Injector(Served),
 }
 
 /// Waits for the first lists, then drives the engine until `stop`.
@@ -87,6 +112,10 @@ pub async fn run(mut parts: Parts, stop: CancellationToken) {
         session: None,
         waiting: VecDeque::new(),
         journal: Journal::default(),
+        policy: parts.policy,
+        findings: parts.findings,
+        facts: Facts::default(),
+        wants: parts.wants,
     };
     driver.run(&stop).await;
 }
@@ -141,6 +170,10 @@ struct Driver {
     session: Option<mpsc::Sender<ToHub>>,
     waiting: VecDeque<ToHub>,
     journal: Journal,
+    policy: watch::Receiver<Arc<Policy>>,
+    findings: mpsc::Receiver<Finding>,
+    facts: Facts,
+    wants: watch::Sender<Wants>,
 }
 
 /// A write that was started and has not been answered.
@@ -158,6 +191,8 @@ enum Next {
     Observed(Option<Observed>),
     Link(Option<LinkEvent>),
     Written(Ended),
+    Found(Option<Finding>),
+    Policy,
     Relayed,
     Time,
 }
@@ -171,11 +206,13 @@ impl Driver {
                 Next::Observed(Some(observed)) => self.observed(observed),
                 Next::Link(Some(event)) => self.link_event(event),
                 // Watches and link end only when they are asked to, as this task is.
-                Next::Observed(None) | Next::Link(None) => {
+                Next::Observed(None) | Next::Link(None) | Next::Found(None) => {
                     stop.cancelled().await;
                     return self.drain().await;
                 }
                 Next::Written(ended) => self.written(ended),
+                Next::Found(Some(finding)) => self.found(finding),
+                Next::Policy => self.take_policy(),
                 Next::Relayed => {}
                 Next::Time => {
                     let now = self.now();
@@ -206,6 +243,9 @@ impl Driver {
             Some(ended) = self.writes.join_next_with_id() => Next::Written(ended),
             event = self.link.recv() => Next::Link(event),
             observed = self.observed.recv() => Next::Observed(observed),
+            finding = self.findings.recv() => Next::Found(finding),
+            // Whoever follows the policy ends only when it is asked to, as this task is.
+            Ok(()) = self.policy.changed() => Next::Policy,
             room = room => {
                 match (room, self.waiting.pop_front()) {
                     (Ok(room), Some(frame)) => room.send(frame),
@@ -225,7 +265,26 @@ impl Driver {
         }
     }
 
+    fn take_policy(&mut self) {
+        let policy = Arc::clone(&self.policy.borrow_and_update());
+        let now = self.now();
+        self.engine.policy(policy, now);
+    }
+
+    fn found(&mut self, finding: Finding) {
+        tracing::debug!(?finding, "a task beside the engine found something out");
+        match finding {
+            Finding::Roles(roles) => self.facts.roles = roles,
+            Finding::Trust(trust) => self.facts.trust = trust,
+            Finding::Injector(injector) => self.facts.injector = injector,
+        }
+        let now = self.now();
+        self.engine.learn(self.facts.clone(), now);
+    }
+
     fn link_event(&mut self, event: LinkEvent) {
+        // Nothing of the hub is judged by an older policy than the one that let the link start.
+        self.take_policy();
         let now = self.now();
         match event {
             LinkEvent::Opened { frames, greeting } => {
@@ -270,6 +329,12 @@ impl Driver {
                 Output::Send(frame) => self.waiting.push_back(ToHub::Frame(frame)),
             }
         }
+        let wants = self.engine.wants();
+        self.wants.send_if_modified(|before| {
+            let differs = *before != wants;
+            *before = wants;
+            differs
+        });
         let backlog = self.engine.backlog();
         self.backlog.store(backlog, Ordering::Relaxed);
         self.metrics.engine(self.engine.statistics(), backlog);

@@ -5,7 +5,9 @@
 //! wants with what is observed. So a lost, late or repeated event costs time and never correctness.
 
 mod admit;
+mod components;
 mod events;
+mod facts;
 mod interface;
 mod kept;
 mod matching;
@@ -13,14 +15,18 @@ mod names;
 mod observed;
 mod packing;
 mod plan;
+mod policy;
 mod progress;
 mod record;
 mod recover;
 mod render;
+mod stale;
 mod state;
 mod statistics;
+mod surroundings;
 #[cfg(test)]
 mod tests;
+mod wants;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -30,15 +36,22 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use remote_istio::identity::RemoteName;
 use remote_istio::model::{Applied, ApplyState, Key, Lane, LaneHash};
+use remote_istio::policy::Policy;
 use remote_istio::wire::v1;
 
 pub use crate::session::SessionError;
+pub use facts::{Facts, Served, Trust};
 pub use interface::{Failure, Kind, NamespaceLabels, ObjectName, Outcome, Output, Resource, Seen, Write, WriteId};
+pub use names::{OWNER_LABELS, owner_labels};
 pub use statistics::{Statistics, Verb};
+pub use wants::Wants;
 
 use crate::session::{KeptLane, Session};
 use observed::Observed;
+use plan::Others;
+use stale::Away;
 use state::State;
+use surroundings::Surroundings;
 
 /// What the engine must know of its surroundings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,8 +62,10 @@ pub struct Settings {
     pub remote: RemoteName,
     /// The agent's own namespace, where records are kept.
     pub namespace: String,
-    /// What the hub may write services and endpoints into.
+    /// The namespaces that are watched for services and endpoints.
     pub service_namespaces: BTreeSet<String>,
+    /// What the hub may ask for.
+    pub policy: Arc<Policy>,
     /// Whether `Endpoints` objects are written beside the slices.
     pub endpoints_objects: bool,
     /// The agent's release: state kept by another one counts as unknown.
@@ -73,6 +88,12 @@ pub struct Engine {
     /// The stream has been welcomed and still stands.
     welcomed: bool,
     observed: Observed,
+    surroundings: Surroundings,
+    /// How far the components were when they were looked at last.
+    others: Others,
+    away: Away,
+    /// A change of the config lane has come in this life.
+    config_heard: bool,
     states: BTreeMap<Key, State>,
     /// Keys by the names of their slices and records, which do not say it.
     keys: BTreeMap<ObjectName, Key>,
@@ -128,6 +149,10 @@ impl Engine {
             session,
             welcomed: false,
             observed,
+            surroundings: Surroundings::default(),
+            others: Others::default(),
+            away: Away::since(now),
+            config_heard: false,
             dirty: recovered.states.keys().cloned().collect(),
             states: recovered.states,
             keys: BTreeMap::new(),
@@ -145,6 +170,8 @@ impl Engine {
         for key in engine.dirty.clone() {
             engine.index(&key);
         }
+        engine.mesh_may_differ();
+        engine.enforce_policy();
         engine.count_held();
         engine
     }
@@ -228,6 +255,12 @@ impl Engine {
         self.pass(now);
         self.session.welcomed(welcome);
         self.welcomed = true;
+        self.tell_policy();
+        self.away.welcomed(welcome, self.now);
+        // How far the pods of components are, the hub cannot know from an earlier session.
+        let components = self.states.iter().filter(|(key, _)| matches!(key, Key::Component { .. }));
+        let reports = components.filter_map(|(key, state)| Some((key.clone(), state.report.clone()?)));
+        self.reports.extend(reports);
     }
 
     /// A part of a delta came.
@@ -245,6 +278,7 @@ impl Engine {
     pub fn disconnected(&mut self, now: u64) {
         self.pass(now);
         self.welcomed = false;
+        self.away.lost(self.now);
         // An answer to a delta of one stream means nothing on the next.
         self.outputs.retain(|output| matches!(output, Output::Write(..)));
     }
@@ -262,16 +296,19 @@ impl Engine {
             self.wakes.remove(&key);
             self.dirty.insert(key);
         }
+        self.judge_staleness();
     }
 
     /// When [`Self::tick`] has something to do.
     #[must_use]
     pub fn next_wake(&self) -> Option<u64> {
-        self.wakes.values().min().copied()
+        let wake = self.wakes.values().min().copied();
+        [wake, self.staleness_wake()].into_iter().flatten().min()
     }
 
     /// The next thing to do.
     pub fn next_output(&mut self) -> Option<Output> {
+        self.judge_staleness();
         self.run();
         self.outputs.pop_front()
     }

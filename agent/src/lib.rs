@@ -6,9 +6,13 @@ pub mod args;
 pub mod driver;
 pub mod engine;
 pub mod identity;
+pub mod injector_probe;
 pub mod link;
+pub mod mesh_trust;
 pub mod metrics;
 pub mod observe;
+pub mod roles;
+pub mod policy;
 pub mod session;
 #[cfg(test)]
 mod test_ca;

@@ -2,11 +2,13 @@
 
 use std::process::ExitCode;
 
+use remote_istio_agent::args::Task;
 use remote_istio_agent::{app, args};
 
 fn main() -> ExitCode {
     match args::parse(std::env::args_os()) {
-        Ok(config) => app::run(config),
+        Ok(Task::Run(config)) => app::run(*config),
+        Ok(Task::Minted(minted)) => app::run_minted(&minted),
         Err(stopped) => {
             // With neither output left there is nobody to tell.
             let _ = stopped.print();

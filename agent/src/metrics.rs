@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
@@ -87,6 +87,9 @@ pub struct Metrics {
     renewals: Family<OfResult, Counter>,
     enrolments: Family<OfCall, Counter>,
     trust_epoch: Gauge,
+    mesh_signings: Family<OfResult, Counter>,
+    mesh_certificate_expiry: Gauge,
+    injector_probes: Family<OfResult, Counter>,
     tls: Arc<OnceLock<Arc<TlsSource>>>,
     hub_clock_ahead: Gauge<f64, AtomicU64>,
     held: Family<OfLane, Gauge>,
@@ -114,6 +117,9 @@ impl Default for Metrics {
             renewals: Family::default(),
             enrolments: Family::default(),
             trust_epoch: Gauge::default(),
+            mesh_signings: Family::default(),
+            mesh_certificate_expiry: Gauge::default(),
+            injector_probes: Family::default(),
             tls: Arc::default(),
             hub_clock_ahead: Gauge::default(),
             held: Family::default(),
@@ -141,6 +147,7 @@ impl Metrics {
         metrics.register_link(own);
         metrics.register_identity(own);
         metrics.register_engine(own);
+        metrics.register_mesh(own);
         own.register_collector(Box::new(Certificate(Arc::clone(&metrics.tls))));
         (Arc::new(metrics), registry)
     }
@@ -176,6 +183,16 @@ impl Metrics {
         registry.register("trust_epoch", help, self.trust_epoch.clone());
         let help = "Questions of the hub that found nobody to answer them";
         registry.register("questions_dropped", help, self.questions_dropped.clone());
+    }
+
+    fn register_mesh(&self, registry: &mut Registry) {
+        let help = "Requests to sign this remote's intermediate CA of the mesh, by result";
+        registry.register("mesh_signings", help, self.mesh_signings.clone());
+        let help = "End of this remote's intermediate CA, seconds since 1970; 0 while there is none of this agent's";
+        let expiry = self.mesh_certificate_expiry.clone();
+        registry.register("mesh_certificate_expiry_seconds", help, expiry);
+        let help = "Looks whether the injector serves, by result";
+        registry.register("injector_probes", help, self.injector_probes.clone());
     }
 
     fn register_engine(&self, registry: &mut Registry) {
@@ -254,6 +271,24 @@ impl Metrics {
         self.trust_epoch.set(i64::try_from(epoch).unwrap_or(i64::MAX));
     }
 
+    /// A request to sign this remote's intermediate CA ended.
+    pub fn mesh_signing(&self, result: &'static str) {
+        self.mesh_signings.get_or_create(&OfResult { result }).inc();
+    }
+
+    /// The end of this remote's intermediate CA; nothing while there is none of this agent's.
+    pub fn mesh_certificate(&self, until: Option<SystemTime>) {
+        // A certificate's end lies after 1970.
+        let seconds = until.map(|until| until.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
+        let seconds = i64::try_from(seconds.unwrap_or(0)).unwrap_or(i64::MAX);
+        self.mesh_certificate_expiry.set(seconds);
+    }
+
+    /// It was looked whether the injector serves.
+    pub fn injector_probe(&self, result: &'static str) {
+        self.injector_probes.get_or_create(&OfResult { result }).inc();
+    }
+
     /// How far the hub's clock is ahead of this one, seconds; negative: behind.
     pub fn hub_clock(&self, ahead_seconds: f64) {
         self.hub_clock_ahead.set(ahead_seconds);
@@ -303,6 +338,8 @@ impl Metrics {
 #[must_use]
 pub fn kind_word(kind: Kind) -> &'static str {
     match kind {
+        Kind::MutatingWebhook => "mutatingwebhookconfigurations",
+        Kind::Deployment => "deployments",
         Kind::Service => "services",
         Kind::EndpointSlice => "endpointslices",
         Kind::Endpoints => "endpoints",

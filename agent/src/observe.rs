@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::PartialObjectMeta;
@@ -48,6 +50,9 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 /// A watch that has not failed again for so long works: longer than any silence that ends in an error.
 const RECOVERED_AFTER: Duration = Duration::from_secs(80);
 
+/// Between looks at what the agent has no right to look at: nobody need have given it one.
+const SHUT_OUT_PAUSE: Duration = Duration::from_secs(15);
+
 /// Records carry this label; others' `ConfigMap`s are never read.
 const RECORDS: &str = "app.kubernetes.io/managed-by=remote-istio-agent";
 
@@ -70,6 +75,9 @@ pub trait Observable: kube::Resource<DynamicType = ()> + Clone + DeserializeOwne
     /// As the engine sees it, without what it never reads.
     fn into_resource(self) -> Resource;
 
+    /// The way to the objects of a namespace, or of the cluster where they lie in none.
+    fn api(client: Client, namespace: &str) -> Api<Self>;
+
     /// Names it.
     fn object_name(&self) -> ObjectName {
         ObjectName {
@@ -89,11 +97,28 @@ macro_rules! observable {
                 self.metadata.managed_fields = None;
                 Resource::$kind(Box::new(self))
             }
+
+            fn api(client: Client, namespace: &str) -> Api<Self> {
+                Api::namespaced(client, namespace)
+            }
         }
     )*};
 }
 
-observable!(Service, EndpointSlice, Endpoints, ConfigMap);
+observable!(Deployment, Service, EndpointSlice, Endpoints, ConfigMap);
+
+impl Observable for MutatingWebhookConfiguration {
+    const KIND: Kind = Kind::MutatingWebhook;
+
+    fn into_resource(mut self) -> Resource {
+        self.metadata.managed_fields = None;
+        Resource::MutatingWebhook(Box::new(self))
+    }
+
+    fn api(client: Client, _: &str) -> Api<Self> {
+        Api::all(client)
+    }
+}
 
 impl Observable for PartialObjectMeta<Namespace> {
     const KIND: Kind = Kind::Namespace;
@@ -107,6 +132,10 @@ impl Observable for PartialObjectMeta<Namespace> {
             terminating: metadata.deletion_timestamp.is_some(),
             labels: metadata.labels.unwrap_or_default(),
         })
+    }
+
+    fn api(client: Client, _: &str) -> Api<Self> {
+        Api::all(client)
     }
 }
 
@@ -134,14 +163,18 @@ impl Scope {
         let others = [
             watch_name(Kind::ConfigMap, &self.namespace),
             watch_name(Kind::Namespace, ""),
+            watch_name(Kind::Deployment, &self.namespace),
+            watch_name(Kind::MutatingWebhook, ""),
         ];
-        services.chain(others).collect()
+        // Components have services in the agent's own namespace, whether or not the hub may write others there.
+        let own = watch_name(Kind::Service, &self.namespace);
+        services.chain(others).chain([own]).collect()
     }
 }
 
 fn watch_name(kind: Kind, namespace: &str) -> String {
     match kind {
-        Kind::Namespace => "namespaces".to_owned(),
+        Kind::Namespace | Kind::MutatingWebhook => crate::metrics::kind_word(kind).to_owned(),
         kind => format!("{} in {namespace}", crate::metrics::kind_word(kind)),
     }
 }
@@ -166,6 +199,12 @@ pub async fn observe(
         relist: Relist::default(),
         listed: false,
         failing: None,
+        optional: false,
+    };
+    // An agent that may run no component has no right to look at them.
+    let optional = |kind: Kind, namespace: &str| Watch {
+        optional: true,
+        ..watch(watch_name(kind, namespace))
     };
     for namespace in &scope.service_namespaces {
         let name = |kind| watch_name(kind, namespace);
@@ -181,6 +220,15 @@ pub async fn observe(
     let records = Api::<ConfigMap>::namespaced(client.clone(), &scope.namespace);
     let records_only = config.clone().labels(RECORDS);
     watches.spawn(watch(watch_name(Kind::ConfigMap, &scope.namespace)).run(records, records_only));
+    let (own, ours) = (scope.namespace.as_str(), config.clone().labels(RECORDS));
+    let deployments = Deployment::api(client.clone(), own);
+    watches.spawn(optional(Kind::Deployment, own).run(deployments, ours.clone()));
+    let webhooks = MutatingWebhookConfiguration::api(client.clone(), "");
+    watches.spawn(optional(Kind::MutatingWebhook, "").run(webhooks, ours.clone()));
+    if !scope.service_namespaces.contains(own) {
+        let services = Service::api(client.clone(), own);
+        watches.spawn(optional(Kind::Service, own).run(services, ours));
+    }
     let namespaces = Api::<PartialObjectMeta<Namespace>>::all(client);
     watches.spawn(watch(watch_name(Kind::Namespace, "")).run(namespaces, config));
     tokio::select! {
@@ -201,6 +249,8 @@ struct Watch {
     relist: Relist,
     listed: bool,
     failing: Option<String>,
+    /// Without the right to look, nothing is there.
+    optional: bool,
 }
 
 /// The driver no longer listens.
@@ -220,6 +270,11 @@ impl Watch {
                             backoff.reset();
                         }
                         self.event(event).await
+                    }
+                    Some(Err(error)) if self.optional && is_forbidden(&error) => {
+                        let heard = self.shut_out(&reason(&error)).await;
+                        tokio::time::sleep(SHUT_OUT_PAUSE).await;
+                        heard
                     }
                     Some(Err(error)) => {
                         let heard = self.failed::<K>(&reason(&error)).await;
@@ -305,8 +360,27 @@ impl Watch {
         self.tell(Observed::Failing(self.name.clone(), error.to_owned())).await
     }
 
+    /// May not look, which is no fault: what needs the right says so itself.
+    async fn shut_out(&mut self, error: &str) -> Result<(), Deaf> {
+        tracing::debug!(watch = %self.name, %error, "not allowed to watch, nothing is taken to be there");
+        if !std::mem::replace(&mut self.listed, true) {
+            return self.tell(Observed::Listed(self.name.clone())).await;
+        }
+        if self.observed.is_closed() { Err(Deaf) } else { Ok(()) }
+    }
+
     async fn tell(&self, observed: Observed) -> Result<(), Deaf> {
         self.observed.send(observed).await.map_err(|_| Deaf)
+    }
+}
+
+fn is_forbidden(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => status.code == 403,
+        _ => false,
     }
 }
 
@@ -358,6 +432,6 @@ mod tests {
             namespace: "own".to_owned(),
             service_namespaces: ["a", "b"].map(str::to_owned).into(),
         };
-        assert_eq!(scope.watches().len(), 8);
+        assert_eq!(scope.watches().len(), 11);
     }
 }

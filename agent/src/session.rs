@@ -97,6 +97,15 @@ impl Session {
         }
     }
 
+    /// What the agent's own policy says from here on, and how many removals may go in one delta without a person's
+    /// release, where it says so.
+    pub fn set_policy(&mut self, admit: Admit, most_removals: Option<usize>) {
+        self.admit = admit;
+        for state in self.lanes.values_mut() {
+            state.inbox.set_most_removals(most_removals);
+        }
+    }
+
     /// A new stream opens: what to say of each lane in the hello, and whether everything held is applied.
     /// A lane whose last delta is still being kept is unknown.
     pub fn greet(&mut self, applied: &BTreeMap<Key, Applied>) -> (BTreeMap<Lane, (Option<LaneHash>, usize)>, bool) {
@@ -139,6 +148,8 @@ impl Session {
     /// The hub has answered the hello.
     pub fn welcomed(&mut self, welcome: &v1::Welcome) {
         welcome.boot_id.clone_into(&mut self.source);
+        // How far the pods of components are is not part of what a hub takes from a settled agent.
+        self.reported.retain(|key, _| !matches!(key, Key::Component { .. }));
     }
 
     /// A part of a delta came.
@@ -160,11 +171,11 @@ impl Session {
             return Ok(());
         };
         state.assembly.add(nonce, part, upserts, removals, unread)?;
-        let Some((complete, released, hash)) = end else {
+        let Some(end) = end else {
             return Ok(());
         };
-        let (change, unread) = state.assembly.finish(complete, released, hash);
-        if complete {
+        let (change, unread) = state.assembly.finish(end);
+        if end.complete {
             // Whoever needs a snapshot does not know what was reported before it.
             self.reported.retain(|key, _| key.lane() != lane);
         }

@@ -14,9 +14,9 @@ use remote_istio::identity::DEFAULT_TRUST_DOMAIN;
 use remote_istio::model::is_dns_label;
 
 pub use self::operation::{Operation, Order, Output, TokenOutput, TokenRequest};
-use self::orders::{CaOrders, IdentityOrders, JoinOrders, ReleaseArgs, RevokeArgs, TokenOrders};
+use self::orders::{CaOrders, IdentityOrders, JoinOrders, MeshCaOrders, ReleaseArgs, RevokeArgs, TokenOrders};
 use self::run::RunArgs;
-pub use self::run::{Config, LinkCa};
+pub use self::run::{Config, LinkCa, MeshSigning};
 
 /// First words that ask clap itself for something.
 const ASKS: [&str; 4] = ["-h", "--help", "-V", "--version"];
@@ -58,6 +58,9 @@ enum Subcommands {
     /// Shows the CA of the link and replaces it step by step
     #[command(subcommand)]
     Ca(CaOrders),
+    /// Shows whom the mesh trusts and forgets earlier roots
+    #[command(subcommand)]
+    MeshCa(MeshCaOrders),
 }
 
 /// What the command line asks for.
@@ -132,11 +135,19 @@ pub enum ArgsError {
         example: &'static str,
     },
     /// A Secret's name that cannot be one.
-    #[error("--link-ca-secret {0:?} is not the name of a Secret: write a DNS name in lower case")]
-    Secret(String),
+    #[error("{0} {1:?} is not the name of a Secret: write a DNS name in lower case")]
+    Secret(&'static str, String),
+    /// A flag without the grant that it needs.
+    #[error("{0} has no meaning without --sign-mesh-ca: add that, or leave it out")]
+    NotGranted(&'static str),
     /// A remote's name that cannot be one.
     #[error("{0:?} is not the name of a remote: write a DNS label (lower case letters, digits and '-', at most 63)")]
     Remote(String),
+    /// No fingerprint, and no beginning of one.
+    #[error(
+        "{0:?} is no fingerprint of a root: write at least 8 of its hex digits, as `remote-istio-hub mesh-ca show` prints it"
+    )]
+    Fingerprint(String),
     /// A text that is too long.
     #[error("{flag} has {length} characters, at most {limit} are kept: shorten it")]
     Long {
@@ -168,6 +179,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, A
         Subcommands::Release(release) => release.checked(),
         Subcommands::Identity(orders) => orders.checked(),
         Subcommands::Ca(orders) => orders.checked(),
+        Subcommands::MeshCa(orders) => orders.checked(),
     };
     operation.map(|operation| Command::Operate(Box::new(operation)))
 }

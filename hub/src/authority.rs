@@ -4,7 +4,7 @@
 //! writes and replaces it. Either way a change of the Secret is taken while running, whole or not at all, and a Secret
 //! that is gone, emptied or unusable changes nothing but what is reported: another CA is never made in its place.
 
-mod certificate;
+pub(crate) mod certificate;
 mod error;
 mod follow;
 mod link_ca;
@@ -36,6 +36,7 @@ use tracing::{info, warn};
 
 pub use error::AuthorityError;
 pub use link_ca::{CaError, CaProblem, IssueError, IssuedCertificate, Leaf, LinkCa, RolloverError, RootFacts, Stage};
+pub(crate) use link_ca::{date, rounded_up, serial};
 pub use past::{PastCertificate, PastError, verify_past};
 pub use publish::LINK_CONFIG_MAP;
 pub use request::{CertificateRequest, RequestError};

@@ -1,4 +1,4 @@
-//! The commands that do one thing on central and end: tokens, joins, identities, the CA of the link.
+//! The commands that do one thing on central and end: tokens, joins, identities, the CA of the link, the roots of the mesh.
 //!
 //! They talk to central's API server alone, with the rights of who runs them: a person, or the hub's own account when
 //! they run inside its pod. The hub notices what they wrote by its watches.
@@ -9,6 +9,7 @@ mod error;
 mod identity;
 mod install;
 mod join;
+mod mesh_ca;
 mod published;
 mod show;
 mod table;
@@ -55,5 +56,7 @@ async fn obey(central: &Central, order: &Order) -> Result<String, CommandError> 
         Order::CaBegin(secret) => ca::begin(central, secret).await,
         Order::CaSwitch(secret) => ca::switch(central, secret).await,
         Order::CaDrop { secret, forget } => ca::drop_old(central, secret, forget).await,
+        Order::MeshCaShow(output) => mesh_ca::show(central, *output).await,
+        Order::MeshCaForgetRoot { fingerprint, force } => mesh_ca::forget_root(central, fingerprint, *force).await,
     }
 }

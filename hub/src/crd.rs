@@ -1,6 +1,9 @@
 //! `RemoteIstio`: the resource on central that describes one remote. The CRD is generated from these types.
 
+mod component;
 mod identity;
+mod lifecycle;
+mod policy;
 mod schema;
 mod status;
 #[cfg(test)]
@@ -10,12 +13,18 @@ mod token;
 use kube::{CustomResource, CustomResourceExt as _, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+pub use component::{
+    Component, NODE_SELECTOR_MAX, PULL_SECRETS_MAX, Proxy, ProxyInit, PullPolicy, PullSecret, Quantity, REPLICAS_MAX,
+    RESOURCE_NAMES, Resources, TOLERATIONS_MAX,
+};
 pub use identity::{RemoteIdentity, RemoteIdentitySpec, RemoteIdentityStatus, Revocation};
+pub use lifecycle::{DeletionPolicy, LOST_AFTER_DEFAULT, LostAction, WhenHubLost};
+pub use policy::PolicyStatus;
 pub use schema::{
     ADDRESSES_MAX, FORBIDDEN_NAMESPACES, NAMESPACES_MAX, PORTS_MAX, RANGES_MAX_BYTES, SELECTOR_MAX_BYTES, SERVICES_MAX,
     is_static_address,
 };
-pub use status::{RemoteIstioStatus, ServiceStatus, SessionStatus, State};
+pub use status::{ComponentStatus, RemoteIstioStatus, ServiceStatus, SessionStatus, State};
 pub use token::{Approval, JoinToken, JoinTokenSpec, JoinTokenStatus, TokenClaim, TokenState};
 
 /// Held by the hub until the remote has let go of what it was sent.
@@ -23,6 +32,10 @@ pub const FINALIZER: &str = "istio.banzaicloud.io/remote-istio-hub";
 
 /// Annotation of a `RemoteIstio`: the generation whose removals a person lets through the guard.
 pub const RELEASE_GUARD_ANNOTATION: &str = "istio.banzaicloud.io/release-guard";
+
+/// Annotation of a `RemoteIstio` that is being deleted: with `true` it no longer waits for a remote that is away, or that
+/// cannot remove something.
+pub const FORCE_DELETE_ANNOTATION: &str = "istio.banzaicloud.io/force-delete";
 
 /// What one remote should hold.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -76,26 +89,42 @@ pub struct RemoteIstioSpec {
             .message("kube-system, kube-public and kube-node-lease are never injected: remove them")
     )]
     pub auto_injection_namespaces: Vec<String>,
-    /// Outbound ranges the sidecars capture: "*" or CIDRs with commas between. Not implemented yet, except "*".
+    /// Outbound ranges the sidecars capture: "*" (where not given or empty) or CIDRs with commas between.
     #[serde(default, rename = "includeIPRanges", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = RANGES_MAX_BYTES))]
+    #[x_kube(validation = Rule::new(schema::INCLUDED_RANGES_RULE)
+        .message("must be \"*\", or CIDRs with commas between like 10.0.0.0/8,192.168.0.0/16"))]
     pub include_ip_ranges: Option<String>,
-    /// Outbound ranges the sidecars leave alone: CIDRs with commas between. Not implemented yet, except empty.
+    /// Outbound ranges the sidecars leave alone: CIDRs with commas between; none where not given or empty.
     #[serde(default, rename = "excludeIPRanges", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = RANGES_MAX_BYTES))]
+    #[x_kube(validation = Rule::new(schema::EXCLUDED_RANGES_RULE)
+        .message("must be CIDRs with commas between like 10.0.0.0/8,192.168.0.0/16, or empty"))]
     pub exclude_ip_ranges: Option<String>,
-    /// Mutual TLS between sidecars and the control plane. Not implemented yet, except false.
+    /// Mutual TLS between sidecars and the control plane.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control_plane_security_enabled: Option<bool>,
-    /// Citadel in the remote. Not implemented yet.
+    /// Citadel in the remote; none where not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub citadel: Option<Component>,
-    /// The sidecar injector in the remote. Not implemented yet.
+    /// The sidecar injector in the remote; none where not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sidecar_injector: Option<Component>,
-    /// The sidecars of the remote. Not implemented yet.
+    /// The sidecars that it injects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<Proxy>,
+    /// The init containers that it injects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_init: Option<ProxyInit>,
+    /// What becomes of what stands in the remote when this is deleted; `Delete` where not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_policy: Option<DeletionPolicy>,
+    /// Nothing that changes is sent to the remote while this is true; it keeps what it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<bool>,
+    /// What the agent does by itself when the hub is lost; nothing where not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when_hub_lost: Option<WhenHubLost>,
 }
 
 /// One service of central that the remote must resolve.
@@ -170,30 +199,6 @@ pub enum TargetPort {
     Number(i32),
     /// The name of a container port, looked up on each pod.
     Name(String),
-}
-
-/// A component of the remote.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Component {
-    /// Its image.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1_024))]
-    pub image: Option<String>,
-    /// Its replicas.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0))]
-    pub replica_count: Option<i32>,
-}
-
-/// The sidecars of the remote.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Proxy {
-    /// Their image.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1_024))]
-    pub image: Option<String>,
 }
 
 /// The definitions as they lie under `deploy/crds/`: the name of each file, and its YAML.

@@ -61,6 +61,14 @@ pub enum Reason {
     RenewalOverdue,
     /// Two agents bear one identity.
     IdentityConflict,
+    /// A remote was given an intermediate CA of the mesh.
+    MeshCaSigned,
+    /// Central's mesh CA is another now.
+    MeshCaChanged,
+    /// A `RemoteIstio` was deleted by force, and what it asked for still stands in its remote.
+    LeftBehind,
+    /// What was left of such a one is gone.
+    CleanedUp,
 }
 
 impl Reason {
@@ -75,6 +83,10 @@ impl Reason {
             Self::Recovered => "Recovered",
             Self::RenewalOverdue => "RenewalOverdue",
             Self::IdentityConflict => "IdentityConflict",
+            Self::MeshCaSigned => "MeshCaSigned",
+            Self::MeshCaChanged => "MeshCaChanged",
+            Self::LeftBehind => "LeftBehind",
+            Self::CleanedUp => "CleanedUp",
         }
     }
 }

@@ -3,14 +3,19 @@
 //! Equal enabled services of all remotes are computed once; a change costs only what it touches. Times (`at`) are
 //! nanoseconds on the hub's monotonic clock when the event was seen, positions are resourceVersions.
 
+mod components;
 mod compute;
 mod desired;
+mod gone;
 mod intent;
 mod namespace;
+mod notation;
+mod placement;
 mod remote;
 mod selector;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,12 +24,14 @@ use std::sync::Arc;
 use remote_istio::identity::RemoteName;
 use remote_istio::model::Key;
 
+use self::gone::Gone;
 use self::intent::Intent;
 use self::namespace::Namespace;
-use self::remote::{AttachedService, Cause, Remote};
+use self::remote::{AttachedService, Cause, Lifecycle, Remote};
+use self::trust::Trust;
 use crate::crd::RemoteIstio;
 
-pub use desired::{Desired, Problem, ServiceDesired};
+pub use desired::{Desired, MeshCaState, Problem, ServiceDesired};
 pub use selector::{Selector, SelectorError};
 pub use view::{NamedPort, PodView, PortView, RemoteView, ServiceView, Target};
 
@@ -46,7 +53,10 @@ pub struct Index {
     settings: Settings,
     namespaces: BTreeMap<String, Namespace>,
     remotes: BTreeMap<RemoteName, Remote>,
+    /// Of `RemoteIstio`s that were let go while their remotes were away.
+    tombstones: BTreeMap<RemoteName, Gone>,
     remotes_listed: bool,
+    trust: Trust,
 }
 
 impl Index {
@@ -58,7 +68,9 @@ impl Index {
             namespaces: namespaces.map(|name| (name.clone(), Namespace::default())).collect(),
             settings,
             remotes: BTreeMap::new(),
+            tombstones: BTreeMap::new(),
             remotes_listed: false,
+            trust: Trust::default(),
         }
     }
 
@@ -115,7 +127,7 @@ impl Index {
 
     /// All `RemoteIstio`s. Whatever is not among them is gone.
     pub fn remotes_listed(&mut self, remotes: Vec<RemoteView>, at: u64) -> Touched {
-        self.remotes_listed = true;
+        let is_first = !std::mem::replace(&mut self.remotes_listed, true);
         let named: Touched = remotes.iter().map(|view| view.remote.clone()).collect();
         let gone: Touched = self
             .remotes
@@ -124,6 +136,10 @@ impl Index {
             .cloned()
             .collect();
         let mut touched = Touched::new();
+        if is_first {
+            // Now it is known which of these names have no `RemoteIstio`.
+            touched.extend(self.tombstones.keys().cloned());
+        }
         for name in &gone {
             touched.extend(self.remote_deleted(name));
         }
@@ -157,10 +173,14 @@ impl Index {
         Touched::from([remote.clone()])
     }
 
-    /// What a remote should hold; nothing where there is no `RemoteIstio` of that name.
+    /// What a remote should hold; nothing where there is no `RemoteIstio` of that name, and none that was let go while
+    /// its remote was away.
     #[must_use]
     pub fn desired(&self, remote: &RemoteName) -> Option<Arc<Desired>> {
-        self.remotes.get(remote).map(|remote| Arc::clone(&remote.desired))
+        match self.remotes.get(remote) {
+            Some(remote) => Some(Arc::clone(&remote.desired)),
+            None => self.desired_after(remote),
+        }
     }
 
     /// The newest `RemoteIstio` as watched; with an empty spec where it could not be read.
@@ -223,6 +243,11 @@ impl Index {
             Some(_) => earlier.and_then(|earlier| earlier.intent.clone()),
             None => Some(intent::read(&view.object.spec, &self.settings)),
         };
+        let lifecycle = match (&view.broken, earlier) {
+            (Some(_), Some(earlier)) => earlier.lifecycle,
+            _ => Lifecycle::of(&view.object.spec),
+        };
+        let tombstone = self.earlier_than(&view.remote, metadata.uid.as_deref());
         let mut services = Vec::new();
         for wanted in intent.iter().flat_map(|intent| &intent.services) {
             let read_last = || earlier?.entry(&wanted.namespace, &wanted.name).cloned();
@@ -247,6 +272,9 @@ impl Index {
             services,
             desired,
             held,
+            lifecycle,
+            tombstone,
+            trust: self.trust.clone(),
         }
     }
 

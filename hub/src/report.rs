@@ -6,6 +6,7 @@ use std::sync::Arc;
 use remote_istio::lane::Nack;
 use remote_istio::limits;
 use remote_istio::model::{Applied, Key, Lane};
+use remote_istio::policy::Policy;
 
 /// The newest knowledge of one live session. Replaced as a whole on each change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub struct SessionReport {
     pub trust_epoch: Option<u64>,
     /// Why the agent could not keep the trust it was sent; empty when nothing is wrong.
     pub trust_failure: String,
+    /// What the remote lets the hub ask for; nothing before the agent has told it.
+    pub policy: Option<Arc<Policy>>,
 }
 
 /// The validity of an agent's certificate, seconds since 1970.

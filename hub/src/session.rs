@@ -21,6 +21,7 @@ use remote_istio::enrolment::Trust;
 use remote_istio::limits;
 use remote_istio::liveness::{Dead, Liveness};
 use remote_istio::model::{Applied, ApplyState, Key, Lane, Snapshot};
+use remote_istio::policy::Policy;
 use remote_istio::wire::v1;
 
 pub use self::error::SessionError;
@@ -81,6 +82,8 @@ pub struct Session {
     yielded: Option<Yielded>,
     draining: Option<Draining>,
     leaving: Option<String>,
+    /// What the remote lets the hub ask for.
+    policy: Option<Arc<Policy>>,
     samples: Samples,
 }
 
@@ -109,6 +112,7 @@ impl Session {
             yielded: None,
             draining: None,
             leaving: None,
+            policy: None,
             samples: Samples::default(),
             opening,
             hello,
@@ -179,6 +183,8 @@ impl Session {
     }
 
     fn set_desired(&mut self, desired: Option<Arc<Desired>>) {
+        // What is left of a `RemoteIstio` is no business of the agent of another cluster that bears the name today.
+        let desired = desired.filter(|desired| desired.concerns(&self.hello.cluster_uid));
         for (lane, state) in &mut self.lanes {
             let snapshot = desired.as_ref().and_then(|desired| desired.lanes.get(lane));
             let held = state.desire(snapshot);
@@ -225,11 +231,26 @@ impl Session {
                     self.samples.stale_acks += 1;
                 }
             }
-            Some(Frame::Policy(_)) => {}
+            Some(Frame::Policy(policy)) => self.policy(&policy),
             // No lane travels from agent to hub yet; what this release does not know is ignored and counted.
             Some(Frame::Delta(_)) | None => self.samples.unknown_frames += 1,
         }
         Ok(())
+    }
+
+    /// The remote's policy is this now: what it refused by another one is asked for again.
+    fn policy(&mut self, wire: &v1::Policy) {
+        let Ok(policy) = Policy::read(wire) else {
+            // An agent of another release may know what this hub does not; without it nothing is said in advance.
+            self.samples.unknown_frames += 1;
+            self.policy = None;
+            return;
+        };
+        if self.policy.as_deref() == Some(&policy) {
+            return;
+        }
+        self.policy = Some(Arc::new(policy));
+        self.lanes.values_mut().for_each(LaneSession::policy_changed);
     }
 
     fn status(&mut self, entries: Vec<(Key, Applied)>, now: u64) -> Result<(), SessionError> {
@@ -361,6 +382,7 @@ impl Session {
             certificate: self.opening.certificate,
             trust_epoch: self.trust.epoch(),
             trust_failure: self.trust.failure().to_owned(),
+            policy: self.policy.clone(),
         }
     }
 

@@ -3,9 +3,11 @@
 //! What to write and when is decided in pure modules ([`compute`], [`changes`], [`authority`], [`finalizer`], put
 //! together by [`entry`]); the writer only looks, waits and writes.
 
+pub mod allowed;
 mod api;
 pub mod authority;
 pub mod changes;
+pub mod components;
 pub mod compute;
 pub mod conditions;
 pub mod entry;
@@ -13,6 +15,7 @@ pub mod facts;
 pub mod finalizer;
 pub mod findings;
 pub mod identity;
+pub mod mesh_trust;
 mod metrics;
 pub mod schedule;
 mod source;
@@ -28,7 +31,9 @@ use tokio_util::sync::CancellationToken;
 pub use self::metrics::StatusMetrics;
 
 use self::api::StatusApi;
-use self::source::{Live, Wake};
+pub(crate) use self::source::Wake;
+
+use self::source::Live;
 use self::writer::Writer;
 use crate::events::Events;
 use crate::link::{Records, Sessions};

@@ -6,7 +6,7 @@ use prost::Message as _;
 
 use super::object::{read_upsert, write_patch, write_port_sets, write_set, write_upsert};
 use super::{FrameError, at_most, no_longer_than, read_lane, write_lane};
-use crate::lane::{Change, Nack, NackReason, Payload};
+use crate::lane::{Change, DeltaEnd, Nack, NackReason, Payload};
 use crate::limits;
 use crate::model::{EndpointSet, Key, Lane, LaneHash, Object};
 use crate::wire::v1;
@@ -26,8 +26,8 @@ pub struct DeltaPart {
     pub nonce: u64,
     /// 0, 1, 2 …
     pub part: u32,
-    /// In the last part: complete, released, hash after acceptance.
-    pub end: Option<(bool, bool, LaneHash)>,
+    /// In the last part: what it says of all of the delta.
+    pub end: Option<DeltaEnd>,
     /// Objects that read.
     pub upserts: Vec<(Key, Payload)>,
     /// Objects to let go.
@@ -55,6 +55,7 @@ pub fn delta_parts(lane: Lane, change: &Change) -> Vec<v1::Delta> {
             part: u32::try_from(parts.len()).unwrap_or(u32::MAX),
             complete: change.complete,
             released: change.released,
+            orphaned: change.orphaned,
             ..v1::Delta::default()
         };
         fill(&mut part, &mut upserts, &mut removals);
@@ -138,8 +139,12 @@ pub fn read_delta(delta: v1::Delta) -> Result<DeltaPart, FrameError> {
         limits::CHANGES_PER_PART,
     )?;
     let end = if delta.last {
-        let hash = LaneHash::from_bytes(&delta.next_hash).ok_or(FrameError::Hash(delta.next_hash.len()))?;
-        Some((delta.complete, delta.released, hash))
+        Some(DeltaEnd {
+            complete: delta.complete,
+            released: delta.released,
+            orphaned: delta.orphaned,
+            next_hash: LaneHash::from_bytes(&delta.next_hash).ok_or(FrameError::Hash(delta.next_hash.len()))?,
+        })
     } else {
         None
     };

@@ -54,8 +54,8 @@ fn cross(lane: Lane, change: &Change) -> (Change, Vec<Nack>) {
         assembly
             .add(part.nonce, part.part, part.upserts, part.removals, part.unread)
             .expect("in order");
-        if let Some((complete, released, hash)) = part.end {
-            return assembly.finish(complete, released, hash);
+        if let Some(end) = part.end {
+            return assembly.finish(end);
         }
     }
     panic!("no part was the last");
@@ -199,6 +199,7 @@ fn many_removals_are_split_by_size() {
         nonce: 1,
         complete: false,
         released: false,
+        orphaned: true,
         upserts: vec![],
         removals,
         next_hash: hash,
@@ -456,7 +457,7 @@ fn entries_of_a_later_release_are_left_out() {
     let entries = vec![
         entry("endpoints/a/b", applied),
         entry("endpoints/a/c", 99),
-        entry("mesh/a", applied),
+        entry("istiod/a", applied),
     ];
     let read = read_status(v1::Status { entries }).expect("in the limits");
     assert_eq!(read.len(), 1);

@@ -45,6 +45,19 @@ pub enum ProtocolError {
     Unanswered(u64),
 }
 
+/// What the last part of a delta says of all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeltaEnd {
+    /// A snapshot: what is not named is gone.
+    pub complete: bool,
+    /// A person wants the removals: they pass the guard.
+    pub released: bool,
+    /// What is removed is let go of and stays where it is.
+    pub orphaned: bool,
+    /// The lane's hash once all of this is accepted.
+    pub next_hash: LaneHash,
+}
+
 /// Puts the parts of one delta together. Nothing of a delta counts before its last part.
 #[derive(Debug, Default)]
 pub struct Assembly {
@@ -119,7 +132,7 @@ impl Assembly {
     }
 
     /// The whole delta after its last part, and the assembly ready for the next.
-    pub fn finish(&mut self, complete: bool, released: bool, next_hash: LaneHash) -> (Change, Vec<Nack>) {
+    pub fn finish(&mut self, end: DeltaEnd) -> (Change, Vec<Nack>) {
         let Self {
             nonce,
             upserts,
@@ -130,11 +143,12 @@ impl Assembly {
         (
             Change {
                 nonce,
-                complete,
-                released,
+                complete: end.complete,
+                released: end.released,
+                orphaned: end.orphaned,
                 upserts,
                 removals,
-                next_hash,
+                next_hash: end.next_hash,
             },
             nacks,
         )
@@ -147,6 +161,8 @@ pub struct Inbox {
     held: BTreeMap<Key, Held>,
     /// The versions held are not to be trusted: kept by another release, or found damaged.
     unknown: bool,
+    /// Removals in one delta without a person's release; nothing: see [`limits::guard_allows`].
+    most_removals: Option<usize>,
 }
 
 /// One held object and who sent it.
@@ -165,6 +181,8 @@ pub struct Judged {
     pub upserts: Vec<(Key, Arc<Object>)>,
     /// To be let go.
     pub removals: Vec<Key>,
+    /// What is let go of stays where it is: it is the receiver's own from then on.
+    pub orphaned: bool,
     /// Refused.
     pub nacks: Vec<Nack>,
     /// A complete snapshot: from here on the versions held are known.
@@ -179,7 +197,16 @@ impl Inbox {
             .into_iter()
             .map(|(key, (object, source))| (key, Held { object, source }))
             .collect();
-        Self { held, unknown: !known }
+        Self {
+            held,
+            unknown: !known,
+            most_removals: None,
+        }
+    }
+
+    /// How many removals may go in one delta without a person's release; nothing: see [`limits::guard_allows`].
+    pub fn set_most_removals(&mut self, most: Option<usize>) {
+        self.most_removals = most;
     }
 
     /// The hash to greet with; nothing while what is held is unknown.
@@ -237,6 +264,7 @@ impl Inbox {
             nonce: change.nonce,
             nacks: unread,
             complete: change.complete,
+            orphaned: change.orphaned,
             ..Judged::default()
         };
         for (key, payload) in &change.upserts {
@@ -335,7 +363,11 @@ impl Inbox {
             let held = of_kind(key.kind(), &mut self.held.keys());
             held > 1 && held == of_kind(key.kind(), &mut removals.iter())
         });
-        takes_whole_kind || !limits::guard_allows(removals.len(), self.held.len())
+        let is_allowed = match self.most_removals {
+            Some(most) => removals.len() <= most,
+            None => limits::guard_allows(removals.len(), self.held.len()),
+        };
+        takes_whole_kind || !is_allowed
     }
 
     /// Takes note that what was judged is now kept.

@@ -28,6 +28,8 @@ struct InFlight {
     nonce: u64,
     complete: bool,
     changes: Changes,
+    /// The peer's policy changed after it was sent: it may have been judged by the old one.
+    policy_changed: bool,
 }
 
 /// What a delta makes of each key it names; nothing is a removal.
@@ -133,6 +135,7 @@ impl Outbox {
             nonce,
             complete: change.complete,
             changes,
+            policy_changed: false,
         });
         Some(change)
     }
@@ -158,6 +161,7 @@ impl Outbox {
             nonce,
             complete: false,
             released: desired.released(),
+            orphaned: desired.orphaned(),
             upserts,
             removals,
             next_hash,
@@ -172,10 +176,21 @@ impl Outbox {
         })
     }
 
+    /// The peer's policy is another now: what it refused by the old one is asked for again.
+    pub fn policy_changed(&mut self) {
+        self.refused.retain(|_, refused| refused.reason != NackReason::Policy);
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.policy_changed = true;
+        }
+    }
+
     /// Takes the peer's answer. Nothing is returned for a nonce that is not in flight: the caller counts it.
     pub fn ack(&mut self, nonce: u64, hash: LaneHash, nacks: Vec<Nack>) -> Option<Acked> {
         let InFlight {
-            complete, mut changes, ..
+            complete,
+            mut changes,
+            policy_changed,
+            ..
         } = self.in_flight.take_if(|in_flight| in_flight.nonce == nonce)?;
         let base = self.peer.take().filter(|_| !complete).unwrap_or_default();
         self.peer_uncertain &= !complete;
@@ -184,6 +199,9 @@ impl Outbox {
             let refused = changes.remove(&nack.key).flatten();
             self.peer_uncertain |= nack.reason.hides_what_is_held();
             mismatch |= nack.reason == NackReason::BaseMismatch;
+            if policy_changed && nack.reason == NackReason::Policy {
+                continue;
+            }
             self.refused
                 .insert(nack.key.clone(), Refused::new(nack, refused.as_deref()));
         }
@@ -294,6 +312,7 @@ fn snapshot(nonce: u64, desired: &Snapshot) -> (Change, Changes) {
         nonce,
         complete: true,
         released: desired.released(),
+        orphaned: desired.orphaned(),
         upserts: objects
             .iter()
             .map(|(key, object)| (key.clone(), Payload::Full(Arc::clone(object))))

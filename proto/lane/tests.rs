@@ -247,6 +247,7 @@ fn absence_from_a_delta_removes_nothing() {
         nonce: 99,
         complete: false,
         released: false,
+        orphaned: false,
         upserts: vec![(key("a"), Payload::Full(object(2, &[9])))],
         removals: vec![],
         next_hash: lane.inbox.hash(),
@@ -263,6 +264,7 @@ fn snapshot_whose_hash_disagrees_is_refused_whole() {
         nonce: 99,
         complete: true,
         released: true,
+        orphaned: false,
         upserts: vec![(key("a"), Payload::Full(object(1, &[1])))],
         removals: vec![],
         next_hash: wrong,
@@ -304,6 +306,36 @@ fn guard_lets_single_removals_pass_but_not_the_whole_of_a_kind() {
     lane.outbox.set(snapshot(&[], false));
     lane.settle();
     assert_eq!(lane.inbox.len(), 4, "the last objects of a kind need a release");
+}
+
+#[test]
+fn what_a_person_orphans_is_let_go_of_by_snapshot_and_by_removal_and_passes_the_guard() {
+    let all = snapshot(&borrowed(&services(30)), false);
+    for reconnects in [false, true] {
+        let mut lane = Lane::synced(&all);
+        let cleared = Arc::new(Snapshot::cleared(true));
+        if reconnects {
+            lane.reconnect(&cleared, OTHER_HUB);
+        } else {
+            lane.outbox.set(cleared);
+        }
+        let change = lane.outbox.next_change().expect("removals");
+        assert_eq!(
+            (change.complete, change.released, change.orphaned),
+            (reconnects, true, true)
+        );
+        let judged = lane.deliver(&change);
+        assert_eq!(
+            (judged.removals.len(), judged.nacks.len(), judged.orphaned),
+            (30, 0, true)
+        );
+        lane.answer(judged);
+        assert!(lane.inbox.is_empty() && lane.outbox.in_sync());
+    }
+    let mut lane = Lane::synced(&all);
+    lane.outbox.set(Arc::new(Snapshot::cleared(false)));
+    let change = lane.outbox.next_change().expect("removals");
+    assert!(!lane.deliver(&change).orphaned, "a person who deletes does not orphan");
 }
 
 #[test]
@@ -410,6 +442,8 @@ enum Event {
     Cut { kept: bool },
     /// The receiver restarts and may have lost track of what it holds.
     Restart { known: bool },
+    /// A person wants everything let go of.
+    Clear { orphaned: bool },
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -419,6 +453,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => Just(Event::Step),
         1 => any::<bool>().prop_map(|kept| Event::Cut { kept }),
         1 => any::<bool>().prop_map(|known| Event::Restart { known }),
+        1 => any::<bool>().prop_map(|orphaned| Event::Clear { orphaned }),
     ]
 }
 
@@ -442,7 +477,13 @@ proptest! {
                     lane.outbox.set(Arc::clone(&desired));
                 }
                 Event::Step => {
-                    lane.step();
+                    let orphaned = desired.orphaned();
+                    let sent = lane.step();
+                    prop_assert!(sent.is_none_or(|change| change.orphaned == orphaned), "the newest wish alone decides");
+                }
+                Event::Clear { orphaned } => {
+                    desired = Arc::new(Snapshot::cleared(orphaned));
+                    lane.outbox.set(Arc::clone(&desired));
                 }
                 Event::Cut { kept } => {
                     if let Some(change) = lane.outbox.next_change().filter(|_| kept) {

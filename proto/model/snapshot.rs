@@ -11,6 +11,7 @@ pub struct Snapshot {
     objects: BTreeMap<Key, Arc<Object>>,
     hash: LaneHash,
     released: bool,
+    orphaned: bool,
 }
 
 impl Snapshot {
@@ -22,7 +23,23 @@ impl Snapshot {
             objects,
             hash,
             released,
+            orphaned: false,
         }
+    }
+
+    /// Nothing, and a person wants it so. `orphaned`: what this removes is let go of and stays where it is.
+    #[must_use]
+    pub fn cleared(orphaned: bool) -> Self {
+        Self {
+            orphaned,
+            ..Self::new(BTreeMap::new(), true)
+        }
+    }
+
+    /// The same, and what it removes is let go of and stays where it is.
+    #[must_use]
+    pub fn orphaning(self) -> Self {
+        Self { orphaned: true, ..self }
     }
 
     /// The objects by key.
@@ -41,5 +58,11 @@ impl Snapshot {
     #[must_use]
     pub fn released(&self) -> bool {
         self.released
+    }
+
+    /// Whether removals leave the objects where they are, as the remote's own.
+    #[must_use]
+    pub fn orphaned(&self) -> bool {
+        self.orphaned
     }
 }

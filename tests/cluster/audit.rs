@@ -16,11 +16,11 @@ pub struct Event {
     /// Empty for the object itself.
     pub subresource: String,
     /// As the API server names it.
-    #[expect(dead_code, reason = "shown when a test fails")]
     pub verb: String,
     /// Of the object.
-    #[expect(dead_code, reason = "shown when a test fails")]
     pub name: String,
+    /// Whether the API server did it.
+    pub succeeded: bool,
     /// Written by the `ServiceAccount` of a hub or agent in this test's namespace.
     pub is_ours: bool,
 }
@@ -81,6 +81,7 @@ fn read(event: &Value, accounts: &str) -> Event {
         subresource: text(&object["subresource"]),
         verb: text(&event["verb"]),
         name: text(&object["name"]),
+        succeeded: event["responseStatus"]["code"].as_u64().is_some_and(|code| code < 300),
         is_ours: text(&event["user"]["username"]).starts_with(accounts),
     }
 }

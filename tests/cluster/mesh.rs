@@ -2,23 +2,26 @@
 
 mod central;
 mod clusters;
+mod components;
 mod etcd;
 mod joining;
 mod objects;
 mod permissions;
 mod processes;
 mod remote;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use anyhow::Result;
 use kube::Client;
 use remote_istio::tls::CertificateFiles;
 use remote_istio::wire::v1;
+use serde_json::{Value, json};
 use support::Cluster;
 use support::ca::{Authority, Files, Leaf, TRUST_DOMAIN};
 use support::eventually::{eventually, seen};
@@ -29,10 +32,12 @@ use tokio::runtime::Runtime;
 
 use crate::audit::Audit;
 pub use clusters::Clusters;
+pub use components::{CITADEL, INJECTOR, condition, seed_spec};
 pub use etcd::Etcd;
 pub use joining::{CA_SECRET, IDENTITY_SECRET, Ways, write_token};
 pub use processes::{run_agent, run_hub};
 pub use remote::Remote;
+pub use whole::{changes, whole};
 
 /// Our own decisions, without every frame of the libraries below.
 const LOG_LEVEL: &str = "info,remote_istio=debug";
@@ -58,16 +63,24 @@ pub struct Mesh<'clusters> {
     hub: Hub,
     replicas: Vec<Hub>,
     ways: Option<Ways>,
+    policy: Option<Value>,
+    components: bool,
     remotes: Vec<Remote>,
 }
 
-/// Where certificates come from.
+/// Where certificates come from, and what is granted.
 #[derive(Clone, Debug, Default)]
 pub struct Setup {
     /// Remotes join by tokens, and the CA is the hub's own or a brought one; without, everybody has files.
     pub joinable: Option<HubTrust>,
     /// How long the hub's certificates live; without, as long as is usual.
     pub lifetime: Option<String>,
+    /// The policy that remotes have in a file; without, they have none.
+    pub policy: Option<Value>,
+    /// The remotes' operators have set up the roles of components.
+    pub components: bool,
+    /// Central's operator lets the hub sign for the mesh.
+    pub signs_mesh: bool,
 }
 
 impl Setup {
@@ -75,7 +88,25 @@ impl Setup {
     pub fn made() -> Self {
         Self {
             joinable: Some(HubTrust::Made),
-            lifetime: None,
+            ..Self::default()
+        }
+    }
+
+    /// Remotes whose operators allow both components and have set up their roles, and a hub that signs for the mesh.
+    pub fn components() -> Self {
+        Self {
+            policy: Some(json!({"components": ["citadel", "sidecarInjector"]})),
+            components: true,
+            signs_mesh: true,
+            ..Self::default()
+        }
+    }
+
+    /// With this policy in a file of the remotes.
+    pub fn with_policy(self, policy: Value) -> Self {
+        Self {
+            policy: Some(policy),
+            ..self
         }
     }
 
@@ -83,7 +114,7 @@ impl Setup {
     pub fn brought() -> Self {
         Self {
             joinable: Some(HubTrust::Brought),
-            lifetime: None,
+            ..Self::default()
         }
     }
 
@@ -128,6 +159,34 @@ impl Mesh<'static> {
         Box::pin(Mesh::prepare(clusters, name, remotes, setup)).await
     }
 
+    /// A hub and the agent of one remote where Deployments become pods, both running.
+    pub async fn with_pods(name: &str, setup: Setup) -> Self {
+        let mut mesh = Self::with_pods_without_hub(name, setup).await;
+        mesh.start_hub().await;
+        mesh.launch_agent(0).await;
+        mesh
+    }
+
+    /// As [`Mesh::with_pods`] with nothing running yet.
+    pub async fn with_pods_without_hub(name: &str, setup: Setup) -> Self {
+        let clusters = Box::pin(Clusters::with_pods()).await;
+        Box::pin(Mesh::prepare(clusters, name, 1, setup)).await
+    }
+
+    /// A hub and the agent of one remote, both running, of the clusters that all tests share.
+    pub async fn started(name: &str, setup: Setup) -> Self {
+        let clusters = Self::clusters().await;
+        let mut mesh = Box::pin(Mesh::prepare(clusters, name, 1, setup)).await;
+        mesh.start_hub().await;
+        mesh.launch_agent(0).await;
+        mesh
+    }
+
+    /// The clusters that all tests share.
+    pub async fn shared_clusters() -> &'static Clusters {
+        Self::clusters().await
+    }
+
     async fn clusters() -> &'static Clusters {
         static SHARED: tokio::sync::OnceCell<Clusters> = tokio::sync::OnceCell::const_new();
         SHARED.get_or_init(|| Box::pin(Clusters::shared())).await
@@ -156,6 +215,7 @@ impl<'clusters> Mesh<'clusters> {
             log_level: LOG_LEVEL.to_owned(),
             certificate_lifetime: setup.lifetime,
             trust: setup.joinable.clone().unwrap_or(HubTrust::Files(hub_files.clone())),
+            signs_mesh: setup.signs_mesh,
             ..HubOptions::new(name, hub_files.clone(), link.folder())
         };
         let hub = Hub::prepare(central, options).await.expect("a hub");
@@ -169,6 +229,8 @@ impl<'clusters> Mesh<'clusters> {
             hub,
             replicas: Vec::new(),
             ways: None,
+            policy: setup.policy,
+            components: setup.components,
             remotes: Vec::new(),
         };
         match setup.joinable {
@@ -199,9 +261,17 @@ impl<'clusters> Mesh<'clusters> {
                 enrolments: Vec::new(),
             },
         };
+        let policy_file = self.link.folder().access(&format!("{name}.policy.yaml"));
+        let mut arguments = Vec::new();
+        if let Some(policy) = &self.policy {
+            replace_file(&policy_file, &policy.to_string());
+            arguments.push(format!("--policy={}", policy_file.display()));
+        }
         let options = AgentOptions {
             server: Some(api.address()),
             log_level: LOG_LEVEL.to_owned(),
+            components: self.components,
+            arguments,
             ..AgentOptions::with(name, namespace, identity, self.link.folder())
         };
         let agent = Agent::prepare(cluster, options).await.expect("an agent");
@@ -212,6 +282,7 @@ impl<'clusters> Mesh<'clusters> {
             namespace: namespace.to_owned(),
             client: cluster.admin(),
             audit_log: cluster.audit_log(),
+            policy_file,
             files,
             agent,
         }
@@ -386,6 +457,13 @@ impl<'clusters> Mesh<'clusters> {
     pub async fn central_audit(&self) -> Audit {
         Audit::from_now(self.central.audit_log(), &self.namespace).await
     }
+}
+
+/// As the kubelet changes a mounted file: whoever reads it finds the old one or the new one whole.
+fn replace_file(path: &Path, text: &str) {
+    let unfinished = path.with_extension("unfinished");
+    std::fs::write(&unfinished, text).expect("written");
+    std::fs::rename(&unfinished, path).expect("moved into place");
 }
 
 fn for_tls(files: &Files) -> CertificateFiles {

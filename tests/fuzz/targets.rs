@@ -323,10 +323,10 @@ fn delta_is_read(delta: v1::Delta) -> bool {
     );
     let mut assembly = Assembly::default();
     let added = assembly.add(part.nonce, part.part, part.upserts, part.removals, part.unread);
-    let (Ok(()), Some((complete, released, hash))) = (added, part.end) else {
+    let (Ok(()), Some(end)) = (added, part.end) else {
         return false;
     };
-    let (change, unread) = assembly.finish(complete, released, hash);
+    let (change, unread) = assembly.finish(end);
     let mut inbox = Inbox::new(BTreeMap::new(), true);
     let Ok(judged) = inbox.judge(&change, unread, "fuzz", |_, _| Ok(())) else {
         return false;

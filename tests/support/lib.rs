@@ -10,6 +10,7 @@ pub mod folder;
 pub mod guardian;
 pub mod http;
 pub mod manifest;
+pub mod mesh_ca;
 pub mod pair;
 pub mod peer;
 pub mod playground;

@@ -9,7 +9,7 @@ use kube::core::{GroupVersionKind, TypeMeta};
 use kube::discovery::{self, Scope};
 use kube::runtime::wait::{await_condition, conditions};
 use kube::{Api, Client, ResourceExt as _};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Field manager of what a test or a person applies.
 const FIELD_MANAGER: &str = "playground";
@@ -75,7 +75,8 @@ async fn api(client: &Client, types: &TypeMeta, namespace: Option<&str>) -> Resu
 }
 
 /// The same documents for another namespace than the one they were written for: each string that is the old
-/// namespace becomes the new one, and cluster-wide names get it as a suffix, so that several can stand side by side.
+/// namespace becomes the new one, and cluster-wide names of ours get it as a suffix, so that several can stand side by
+/// side. Those of the components are fixed by Istio and stay: all namespaces share them.
 ///
 /// # Errors
 /// The text is not YAML.
@@ -87,14 +88,26 @@ pub fn moved(text: &str, from: &str, to: &str) -> Result<Vec<Value>> {
     for document in &mut documents {
         replace(document, from, to);
         let kind = document["kind"].as_str().unwrap_or_default();
-        if matches!(kind, "ClusterRole" | "ClusterRoleBinding") {
+        if matches!(kind, "ClusterRole" | "ClusterRoleBinding") && !is_component(&document["metadata"]["name"]) {
             suffix(&mut document["metadata"]["name"], to);
         }
-        if document["roleRef"]["kind"] == "ClusterRole" {
+        if document["roleRef"]["kind"] == "ClusterRole" && !is_component(&document["roleRef"]["name"]) {
             suffix(&mut document["roleRef"]["name"], to);
+        }
+        for rule in document["rules"].as_array_mut().into_iter().flatten() {
+            let webhooks = json!(["mutatingwebhookconfigurations"]);
+            let names = rule["resources"] == webhooks && !rule["resourceNames"].is_null();
+            if let (true, Some(names)) = (names, rule["resourceNames"].as_array_mut()) {
+                names.iter_mut().for_each(|name| suffix(name, to));
+            }
         }
     }
     Ok(documents)
+}
+
+/// A name that Istio gave, not we.
+fn is_component(name: &Value) -> bool {
+    name.as_str().is_some_and(|name| name.starts_with("istio-"))
 }
 
 fn suffix(name: &mut Value, suffix: &str) {
@@ -115,7 +128,33 @@ fn replace(value: &mut Value, from: &str, to: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+
+    #[test]
+    fn roles_of_components_keep_their_names_and_webhooks_get_one_each() -> Result<()> {
+        let text = "kind: ClusterRoleBinding\nmetadata: {name: istio-citadel-cluster-role-binding}\n\
+                    roleRef: {kind: ClusterRole, name: istio-citadel-cluster-role}\n---\n\
+                    kind: ClusterRole\nmetadata: {name: agent}\n\
+                    rules: [{resources: [mutatingwebhookconfigurations], resourceNames: [istio-sidecar-injector]}]\n";
+        assert_eq!(
+            moved(text, "istio-system", "mine")?,
+            [
+                json!({
+                    "kind": "ClusterRoleBinding",
+                    "metadata": {"name": "istio-citadel-cluster-role-binding"},
+                    "roleRef": {"kind": "ClusterRole", "name": "istio-citadel-cluster-role"},
+                }),
+                json!({
+                    "kind": "ClusterRole",
+                    "metadata": {"name": "agent-mine"},
+                    "rules": [{
+                        "resources": ["mutatingwebhookconfigurations"],
+                        "resourceNames": ["istio-sidecar-injector-mine"],
+                    }],
+                }),
+            ]
+        );
+        Ok(())
+    }
 
     #[test]
     fn roles_move_to_another_namespace_without_meeting_the_old_ones() -> Result<()> {

@@ -12,12 +12,14 @@ use futures::future::try_join_all;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, ResourceExt as _};
+use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, ClusterOptions, NODE};
 use crate::deploy::{self, NAMESPACE};
 use crate::etcd::Etcd;
 use crate::folder::Folder;
 use crate::manifest::apply;
+use crate::mesh_ca::MeshCa;
 use crate::pair::{Agent, AgentIdentity, AgentOptions, Hub, HubOptions, HubTrust};
 use crate::seed;
 use crate::tools::{Tool, Tools};
@@ -29,6 +31,12 @@ const PODS_DEADLINE: Duration = Duration::from_mins(1);
 
 /// From one look to the next.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// What the operators of the playground's remotes allow.
+const POLICY: &str = "components: [citadel, sidecarInjector]\n";
+
+/// Where Citadel keeps its own CA.
+const MESH_CA_SECRET: &str = "istio-ca-secret";
 
 /// Clusters that start at the same time; more only make each other wait.
 const STARTED_AT_ONCE: usize = 4;
@@ -89,6 +97,7 @@ impl Playground {
         let folder = Folder::create("playground")?;
         let mut options = HubOptions::new(NAMESPACE, HubTrust::Made, &folder);
         "info".clone_into(&mut options.log_level);
+        options.signs_mesh = true;
         let hub = Hub::start(&central, options).await?;
         let prepared = remote_clusters.into_iter().enumerate().map(|(index, cluster)| {
             let folder = &folder;
@@ -101,6 +110,10 @@ impl Playground {
                 };
                 let mut options = AgentOptions::with(&name, NAMESPACE, identity, folder);
                 "info".clone_into(&mut options.log_level);
+                options.components = true;
+                let policy = folder.access(&format!("{name}.policy.yaml"));
+                std::fs::write(&policy, POLICY).context("writing a policy")?;
+                options.arguments.push(format!("--policy={}", policy.display()));
                 let agent = Agent::prepare(&cluster, options).await?;
                 let namespaces: Api<Namespace> = Api::all(cluster.admin());
                 let system = namespaces.get("kube-system").await.context("reading kube-system")?;
@@ -169,10 +182,25 @@ fn options(number: usize, etcd: &Arc<Etcd>) -> ClusterOptions {
     }
 }
 
-/// Makes the Deployments and waits for a Ready pod of each.
+/// Makes the mesh CA that Citadel would make, and the Deployments, and waits for a Ready pod of each.
 async fn control_plane(central: &Cluster) -> Result<()> {
     let client = central.admin();
     deploy::namespace(&client, NAMESPACE).await?;
+    let ca = tokio::task::spawn_blocking(|| MeshCa::self_signed("cluster.local")).await;
+    let ca = ca.context("making a mesh CA")??;
+    let data: serde_json::Map<String, Value> = ca
+        .data()
+        .into_iter()
+        .map(|(key, text)| (key.to_owned(), Value::String(text)))
+        .collect();
+    let secret = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": MESH_CA_SECRET, "namespace": NAMESPACE},
+        "type": "istio.io/ca-root",
+        "stringData": data,
+    });
+    apply(&client, secret).await?;
     for document in seed::control_plane(NODE) {
         apply(&client, document).await?;
     }

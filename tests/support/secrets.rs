@@ -52,6 +52,25 @@ impl Secrets {
         self.add(&format!("a line of the PEM text of {name}"), line.as_bytes());
     }
 
+    /// Adds an RSA key, PEM: bytes out of its primes and its exponents, which all are secret, and lines of the text.
+    ///
+    /// # Panics
+    /// It is no key of RSA with 2048 bits or more.
+    pub fn add_rsa_key(&mut self, name: &str, pem: &str) {
+        let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).expect("a key, PEM");
+        let der = key.secret_der();
+        assert!(der.len() > 1000, "an RSA key is longer than {} bytes", der.len());
+        // Modulus and public exponent are over before a third of it.
+        for percent in [50, 70, 90] {
+            let from = der.len() * percent / 100;
+            self.add(&format!("bytes at {percent} % of {name}"), &der[from..from + 32]);
+        }
+        let lines: Vec<&str> = pem.lines().collect();
+        for line in [lines.len() / 2, lines.len() * 3 / 4] {
+            self.add(&format!("line {line} of the PEM text of {name}"), lines[line].as_bytes());
+        }
+    }
+
     /// Adds any private key of P-256: what the DER form of each begins with.
     pub fn add_key_start(&mut self, name: &str) {
         self.add(&format!("the beginning of {name}"), &KEY_START);

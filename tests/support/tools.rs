@@ -18,6 +18,8 @@ pub enum Tool {
     ApiServer,
     /// Deployments, garbage collection, tokens.
     ControllerManager,
+    /// Finds a node for each pod.
+    Scheduler,
     /// For a person who looks around.
     Kubectl,
     /// Nodes and pods without containers.
@@ -28,10 +30,11 @@ pub enum Tool {
 
 impl Tool {
     /// All of them, what takes longest first among the needed ones.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Etcd,
         Self::ApiServer,
         Self::ControllerManager,
+        Self::Scheduler,
         Self::Kubectl,
         Self::Kwok,
         Self::Grpcurl,
@@ -44,6 +47,7 @@ impl Tool {
             Self::Etcd => "etcd",
             Self::ApiServer => "kube-apiserver",
             Self::ControllerManager => "kube-controller-manager",
+            Self::Scheduler => "kube-scheduler",
             Self::Kubectl => "kubectl",
             Self::Kwok => "kwok",
             Self::Grpcurl => "grpcurl",
@@ -54,7 +58,7 @@ impl Tool {
     fn module(self) -> &'static str {
         match self {
             Self::Etcd => "etcd",
-            Self::ApiServer | Self::ControllerManager | Self::Kubectl => "kubernetes",
+            Self::ApiServer | Self::ControllerManager | Self::Scheduler | Self::Kubectl => "kubernetes",
             Self::Kwok => "kwok",
             Self::Grpcurl => "grpcurl",
         }
@@ -65,6 +69,7 @@ impl Tool {
             Self::Etcd => "go.etcd.io/etcd/server/v3",
             Self::ApiServer => "k8s.io/kubernetes/cmd/kube-apiserver",
             Self::ControllerManager => "k8s.io/kubernetes/cmd/kube-controller-manager",
+            Self::Scheduler => "k8s.io/kubernetes/cmd/kube-scheduler",
             Self::Kubectl => "k8s.io/kubernetes/cmd/kubectl",
             Self::Kwok => "sigs.k8s.io/kwok/cmd/kwok",
             Self::Grpcurl => "github.com/fullstorydev/grpcurl/cmd/grpcurl",
@@ -78,7 +83,7 @@ impl Tool {
             Self::ApiServer => 270,
             Self::ControllerManager | Self::Kwok => 90,
             Self::Kubectl => 25,
-            Self::Grpcurl => 30,
+            Self::Scheduler | Self::Grpcurl => 30,
         }
     }
 }

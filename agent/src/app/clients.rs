@@ -17,6 +17,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The clients, and where they lead.
+#[derive(Clone)]
 pub(super) struct Clients {
     pub(super) watches: Client,
     pub(super) calls: Client,

@@ -28,6 +28,7 @@ fn config(identity: &str) -> (Config, TempDir) {
         identity: Source::Files(certificates),
         namespace: "istio-system".to_owned(),
         service_namespaces: ["istio-system".to_owned()].into(),
+        policy: None,
         endpoints_objects: true,
         metrics_address: (Ipv4Addr::LOCALHOST, 0).into(),
         kubeconfig: Some(kubeconfig),

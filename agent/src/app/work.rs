@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use remote_istio::identity::RemoteName;
+use remote_istio::policy::Policy;
 use remote_istio::process::{BoxError, Condition, Tasks};
 use remote_istio::tls::TlsSource;
 use remote_istio::wire::v1;
@@ -14,14 +15,16 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use super::clients::Clients;
+use super::components::Beside;
 use super::{RELEASE, cluster, epoch};
 use crate::apply::{Applier, explain};
 use crate::args::Config;
-use crate::driver::{self, LINK_EVENTS_QUEUED};
-use crate::engine::Settings;
+use crate::driver::{self, FINDINGS_QUEUED, LINK_EVENTS_QUEUED};
+use crate::engine::{Settings, Wants, owner_labels};
 use crate::link::{Facts, Guide, Hubs, Link, Question, Refused, Side};
 use crate::metrics::Metrics;
 use crate::observe::{self, OBSERVED_QUEUED, Scope};
+use crate::policy;
 
 /// Questions of the hub that wait for an answer.
 const QUESTIONS_QUEUED: usize = 4;
@@ -32,6 +35,9 @@ const LEASE_DEADLINE: std::time::Duration = remote_istio::limits::YIELD_DEADLINE
 /// What the parts of an agent are made of.
 pub(super) struct Work {
     pub(super) config: Config,
+    /// Where the policy comes from, and what it was at the start.
+    pub(super) rules: policy::Source,
+    pub(super) policy: Arc<Policy>,
     pub(super) clients: Clients,
     pub(super) metrics: Arc<Metrics>,
     pub(super) conditions: Conditions,
@@ -40,6 +46,7 @@ pub(super) struct Work {
 /// What `/readyz` waits for.
 pub(super) struct Conditions {
     pub(super) watches: Condition,
+    pub(super) policy: Condition,
     pub(super) hub: Condition,
 }
 
@@ -96,6 +103,8 @@ impl Work {
     ) {
         let Self {
             config,
+            rules,
+            policy,
             clients,
             metrics,
             conditions,
@@ -109,20 +118,30 @@ impl Work {
         let (observed_tx, observed) = mpsc::channel(OBSERVED_QUEUED);
         let (events, link_events) = mpsc::channel(LINK_EVENTS_QUEUED);
         let (started_tx, started) = oneshot::channel();
+        let (findings_tx, findings) = mpsc::channel(FINDINGS_QUEUED);
+        let (wants_tx, wants) = watch::channel(Wants::default());
         let backlog = Arc::new(AtomicU32::new(0));
+        let (policy_tx, policy_seen) = watch::channel(Arc::clone(&policy));
+        let (known_tx, known) = watch::channel(false);
 
+        let settings = Settings {
+            trust_domain: tls.trust_domain().to_owned(),
+            remote: remote.clone(),
+            namespace: config.namespace.clone(),
+            service_namespaces: config.service_namespaces,
+            policy: Arc::clone(&policy),
+            endpoints_objects: config.endpoints_objects,
+            release: RELEASE.to_owned(),
+        };
+        let labels = owner_labels(&settings);
         let driver = driver::Parts {
-            settings: Settings {
-                trust_domain: tls.trust_domain().to_owned(),
-                remote: remote.clone(),
-                namespace: config.namespace.clone(),
-                service_namespaces: config.service_namespaces,
-                endpoints_objects: config.endpoints_objects,
-                release: RELEASE.to_owned(),
-            },
+            settings,
             watches: scope.watches(),
             observed,
             link: link_events,
+            policy: policy_seen,
+            findings,
+            wants: wants_tx,
             started: started_tx,
             applier: Applier::new(clients.calls.clone()),
             backlog: Arc::clone(&backlog),
@@ -130,6 +149,28 @@ impl Work {
             listed: conditions.watches.clone(),
         };
         tasks.spawn("driver", driver::run(driver, stop.clone()));
+        let following = policy::Following {
+            source: rules,
+            surroundings: policy::Surroundings {
+                client: clients.calls.clone(),
+                url: clients.url.clone(),
+            },
+            first: policy,
+            policy: policy_tx,
+            known: known_tx,
+            condition: conditions.policy,
+        };
+        tasks.spawn("policy", policy::follow(following, stop.clone()));
+        let beside = Beside {
+            clients: clients.clone(),
+            namespace: config.namespace.clone(),
+            labels,
+            wants,
+            channel: side.channel.subscribe(),
+            findings: findings_tx,
+            metrics: Arc::clone(&metrics),
+        };
+        beside.spawn(tasks);
 
         let (calls, watches, condition) = (clients.calls.clone(), clients.watches, conditions.watches);
         let (watch_metrics, watch_stop) = (Arc::clone(&metrics), stop.clone());
@@ -154,7 +195,7 @@ impl Work {
         };
         let (calls, namespace) = (clients.calls, config.namespace);
         tasks.spawn("link", async move {
-            if let Some(facts) = facts(&calls, &namespace, started, &link.welcomed, &stop).await {
+            if let Some(facts) = facts(&calls, &namespace, (started, known), &link.welcomed, &stop).await {
                 let answering = answer_challenges(challenges, &calls, &namespace, &facts);
                 tokio::select! {
                     () = link.run(facts.clone(), stop.clone()) => {}
@@ -167,11 +208,12 @@ impl Work {
     }
 }
 
-/// What a hello says of the agent, once the engine has started; nothing when the agent is asked to stop before.
+/// What a hello says of the agent, once the engine has started and the policy is known in full; nothing when the agent
+/// is asked to stop before.
 async fn facts(
     client: &kube::Client,
     namespace: &str,
-    started: oneshot::Receiver<()>,
+    (started, mut known): (oneshot::Receiver<()>, watch::Receiver<bool>),
     hub: &Condition,
     stop: &CancellationToken,
 ) -> Option<Facts> {
@@ -179,6 +221,11 @@ async fn facts(
     tokio::select! {
         () = stop.cancelled() => return None,
         started = started => started.ok()?,
+    }
+    hub.waits_for("service ranges of the cluster");
+    tokio::select! {
+        () = stop.cancelled() => return None,
+        known = known.wait_for(|known| *known) => drop(known.ok()?),
     }
     let boot_id = format!("{:032x}", rand::random::<u128>());
     let (kubernetes_version, cluster_uid) = cluster::describe(client, hub, stop).await?;

@@ -9,6 +9,9 @@ use crate::engine::{Failure, Kind, Verb};
 /// Cause of a refusal to create anything in a namespace that is being deleted.
 const NAMESPACE_TERMINATING: &str = "NamespaceTerminating";
 
+/// What etcd says of an object over its limit.
+const ETCD_TOO_LARGE: &str = "request is too large";
+
 /// What the authorizer says, and nobody else.
 const RBAC: &str = " cannot ";
 
@@ -59,6 +62,8 @@ pub fn unavailable(message: String) -> Failure {
 fn classify_status(status: &Status, verb: Verb, kind: Kind) -> Failure {
     let message = status.message.clone();
     match status.code {
+        // etcd's own limit, which the API server passes on as an internal error: no second try helps.
+        500 if message.contains(ETCD_TOO_LARGE) => Failure::Rejected(message),
         404 if speaks_of_namespace(status) && kind != Kind::Namespace => Failure::NamespaceMissing(message),
         404 if verb != Verb::Create => Failure::NotFound,
         409 if status.reason == reason::ALREADY_EXISTS => Failure::AlreadyExists,
@@ -66,7 +71,7 @@ fn classify_status(status: &Status, verb: Verb, kind: Kind) -> Failure {
         // A POST conflicts with nothing of its own: the API server's bookkeeping (a quota) was overtaken.
         409 if verb != Verb::Create => Failure::Conflict(message),
         // The owned UID in the body met a stranger of the same name.
-        422 if verb == Verb::Apply && is_about_uid(status) => Failure::Conflict(message),
+        422 if matches!(verb, Verb::Apply | Verb::Release) && is_about_uid(status) => Failure::Conflict(message),
         403 => classify_forbidden(status, verb, kind),
         // Neither can be cured by waiting a moment, nor told apart by their codes: validation and webhooks.
         400 | 405 | 406 | 413 | 415 | 422 => Failure::Rejected(message),

@@ -13,6 +13,14 @@ const GOOD: [&str; 8] = [
     "t",
 ];
 
+/// The configuration of an agent that is to run.
+fn parse<T: Into<OsString> + Clone>(words: impl IntoIterator<Item = T>) -> Result<Config, Stopped> {
+    match super::parse(words)? {
+        Task::Run(config) => Ok(*config),
+        Task::Minted(minted) => panic!("{minted:?}"),
+    }
+}
+
 fn with(more: &[&str]) -> Result<Config, Stopped> {
     parse(["agent"].iter().chain(&GOOD).chain(more))
 }
@@ -34,6 +42,7 @@ fn good() -> Config {
         }),
         namespace: "istio-system".to_owned(),
         service_namespaces: BTreeSet::from(["istio-system".to_owned()]),
+        policy: None,
         endpoints_objects: true,
         metrics_address: "[::]:8080".parse().expect("an address"),
         kubeconfig: None,
@@ -212,4 +221,22 @@ fn proxy_is_taken_from_either_spelling_of_the_environment() {
     assert_eq!(used(&[("https_proxy", "http://lower:2"), ("NO_PROXY", "hub")]), None);
     let error = proxied(&[("https_proxy", "https://p:1")]).expect_err("TLS to the proxy");
     assert!(error.contains("HTTPS_PROXY"), "{error}");
+}
+
+#[test]
+fn what_citadel_minted_is_only_removed_by_a_person_who_says_so() {
+    let asked = |words: &[&str]| match super::parse(["agent", "minted"].iter().chain(words)) {
+        Ok(Task::Minted(minted)) => minted,
+        other => panic!("{other:?}"),
+    };
+    let minted = |action| Minted {
+        action,
+        kubeconfig: None,
+    };
+    assert_eq!(asked(&["list"]), minted(MintedAction::List));
+    assert_eq!(asked(&["remove"]), minted(MintedAction::Remove { yes: false }));
+    assert_eq!(asked(&["remove", "--yes"]), minted(MintedAction::Remove { yes: true }));
+    let elsewhere = asked(&["list", "--kubeconfig", "k"]);
+    assert_eq!(elsewhere.kubeconfig, Some("k".into()));
+    assert!(super::parse(["agent", "minted"]).is_err());
 }

@@ -1,75 +1,55 @@
 //! What this remote lets the hub ask for.
 
-use std::net::IpAddr;
-
 use remote_istio::lane::NackReason;
 use remote_istio::model::{Key, Object};
 
-use super::Settings;
+use super::{Settings, components};
 
-/// Namespaces of Kubernetes itself, where nothing is ever written.
-const KUBERNETES_NAMESPACES: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
-
-/// Whether the remote's policy lets the hub ask for this object.
+/// Whether the hub may ask for this object, and the agent can make sense of it.
 ///
 /// # Errors
 /// The reason and the words to refuse it with.
 pub fn admit(settings: &Settings, key: &Key, object: &Object) -> Result<(), (NackReason, String)> {
-    let refused = |detail: String| Err((NackReason::Policy, detail));
-    let namespace = key.namespace();
-    if KUBERNETES_NAMESPACES.contains(&namespace) {
-        return refused(format!(
-            "namespace {namespace} belongs to Kubernetes, nothing is written there"
-        ));
-    }
-    if let Key::Injection { .. } = key
-        && namespace == settings.namespace
-    {
-        return refused(format!(
-            "namespace {namespace} is the agent's own and is never injected"
-        ));
-    }
-    if !serves(settings, key) {
-        return refused(format!(
-            "namespace {namespace} is not among those the agent may write services into: add it to its flag --service-namespaces"
-        ));
-    }
-    let mut addresses = object.endpoints().into_iter().flat_map(|set| set.endpoints.keys());
-    match addresses.find_map(|address| Some((address, misuse(*address)?))) {
-        Some((address, what)) => refused(format!("address {address} is {what}, traffic is never sent there")),
-        None => Ok(()),
-    }
+    judge(settings, key, object).map_err(|detail| (NackReason::Policy, detail))?;
+    components::check(&object.body).map_err(|detail| (NackReason::Invalid, detail))
 }
 
-/// Whether a key lies in a namespace this agent watches.
+/// Whether the remote's policy allows this object.
+///
+/// # Errors
+/// The words to refuse it with: the rule that is broken, and what to change where.
+pub fn judge(settings: &Settings, key: &Key, object: &Object) -> Result<(), String> {
+    let judged = settings.policy.judge(&settings.namespace, key, &object.body);
+    judged.map_err(|refusal| refusal.to_string())?;
+    if serves(settings, key) {
+        return Ok(());
+    }
+    Err(format!(
+        "namespace-not-allowed: namespace {} is not watched by the agent: add it to its flag --service-namespaces",
+        key.namespace()
+    ))
+}
+
+/// Whether a key lies where this agent watches.
 #[must_use]
 pub fn serves(settings: &Settings, key: &Key) -> bool {
-    matches!(key, Key::Injection { .. }) || settings.service_namespaces.contains(key.namespace())
-}
-
-/// What makes an address no endpoint, if anything.
-fn misuse(address: IpAddr) -> Option<&'static str> {
-    let (link_local, broadcast) = match address {
-        IpAddr::V4(v4) => (v4.is_link_local(), v4.is_broadcast()),
-        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => return Some("an IPv4 address written as IPv6"),
-        IpAddr::V6(v6) => (v6.is_unicast_link_local(), false),
-    };
-    [
-        (address.is_loopback(), "a loopback address"),
-        (address.is_unspecified(), "unspecified"),
-        (address.is_multicast(), "a multicast address"),
-        (link_local, "a link-local address"),
-        (broadcast, "the broadcast address"),
-    ]
-    .into_iter()
-    .find_map(|(is, what)| is.then_some(what))
+    match key {
+        Key::Injection { .. } => true,
+        Key::Component { namespace, .. } => *namespace == settings.namespace,
+        Key::Endpoints { namespace, .. } | Key::Service { namespace, .. } => {
+            settings.service_namespaces.contains(namespace)
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
-    use remote_istio::model::{Body, Endpoint, EndpointSet, ServiceIntent};
+    use remote_istio::model::{Body, Component, Endpoint, EndpointSet, ServiceIntent};
+    use remote_istio::policy::Policy;
+    use remote_istio::wire::v1;
 
     use super::super::tests::settings;
     use super::*;
@@ -90,55 +70,50 @@ mod tests {
         )
     }
 
+    fn refused(settings: &Settings, key: &Key, object: &Object) -> String {
+        let (reason, detail) = admit(settings, key, object).unwrap_err();
+        assert_eq!(reason, NackReason::Policy, "{detail}");
+        detail
+    }
+
     #[test]
-    fn services_outside_the_named_namespaces_are_refused_by_the_flags_name() {
+    fn what_the_policy_refuses_is_refused_with_its_rule_and_its_remedy() {
         let settings = settings();
         assert_eq!(admit(&settings, &Key::service("istio-system", "a"), &service()), Ok(()));
-        let (reason, detail) = admit(&settings, &Key::service("default", "a"), &service()).unwrap_err();
-        assert_eq!(reason, NackReason::Policy);
+        let detail = refused(&settings, &Key::service("default", "a"), &service());
+        assert!(detail.starts_with("namespace-not-allowed: "), "{detail}");
+        assert!(detail.contains("--service-namespaces"), "{detail}");
+        let detail = refused(
+            &settings,
+            &Key::endpoints("istio-system", "a"),
+            &endpoints("169.254.169.254"),
+        );
+        assert!(detail.starts_with("address-link-local: "), "{detail}");
+    }
+
+    #[test]
+    fn namespace_that_is_not_watched_is_refused_whatever_the_policy_says() {
+        let mut settings = settings();
+        let policy = Policy {
+            namespaces: ["istio-system".to_owned(), "shop".to_owned()].into(),
+            ..Policy::default()
+        };
+        settings.policy = Arc::new(policy);
+        let detail = refused(&settings, &Key::service("shop", "a"), &service());
         assert!(detail.contains("--service-namespaces"), "{detail}");
     }
 
     #[test]
-    fn kubernetes_namespaces_are_refused_even_when_listed() {
-        let mut settings = settings();
-        settings.service_namespaces.insert("kube-system".to_owned());
-        for key in [
-            Key::service("kube-system", "a"),
-            Key::injection("kube-public"),
-            Key::injection("kube-node-lease"),
-        ] {
-            assert!(admit(&settings, &key, &service()).is_err(), "{key}");
-        }
-    }
-
-    #[test]
-    fn the_agents_own_namespace_is_never_injected() {
-        let injection = Object::new(1, None, Body::Injection);
-        assert!(admit(&settings(), &Key::injection("istio-system"), &injection).is_err());
-        assert_eq!(admit(&settings(), &Key::injection("default"), &injection), Ok(()));
-    }
-
-    #[test]
-    fn addresses_that_reach_the_node_itself_are_refused() {
-        let key = Key::endpoints("istio-system", "a");
-        for address in [
-            "127.0.0.1",
-            "::1",
-            "0.0.0.0",
-            "::",
-            "169.254.169.254",
-            "fe80::1",
-            "224.0.0.1",
-            "ff02::1",
-            "255.255.255.255",
-            "::ffff:127.0.0.1",
-        ] {
-            let refused = admit(&settings(), &key, &endpoints(address)).map_err(|(reason, _)| reason);
-            assert_eq!(refused, Err(NackReason::Policy), "{address}");
-        }
-        for address in ["10.0.0.1", "192.168.1.1", "2001:db8::1", "fd00::1"] {
-            assert_eq!(admit(&settings(), &key, &endpoints(address)), Ok(()), "{address}");
-        }
+    fn component_the_agent_cannot_make_sense_of_is_invalid_and_not_a_matter_of_policy() {
+        let citadel = v1::Citadel {
+            workload: Some(v1::Workload {
+                image_pull_policy: "Sometimes".to_owned(),
+                ..v1::Workload::default()
+            }),
+        };
+        let object = Object::new(1, None, Body::Citadel(Box::new(citadel)));
+        let key = Key::component(Component::Citadel, "istio-system");
+        let refused = admit(&settings(), &key, &object).map_err(|(reason, _)| reason);
+        assert_eq!(refused, Err(NackReason::Invalid));
     }
 }

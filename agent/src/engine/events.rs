@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use remote_istio::lane::Judged;
-use remote_istio::model::{ApplyState, Key, Lane, Object};
+use remote_istio::model::{ApplyState, Component, Key, Lane, Object};
 
 use super::progress::{DECIDED_PAUSE, Fault, Replacement};
 use super::record::{Inventory, Record};
@@ -34,8 +34,16 @@ impl Engine {
             }
         }
         for key in judged.removals {
-            if self.let_go(&key, source) {
+            if self.let_go(&key, source, judged.orphaned) {
                 open.insert(key);
+            }
+        }
+        match lane {
+            // What the hub of this session sends is what it vouches for.
+            Lane::Endpoints => self.away.vouched(),
+            Lane::Config => {
+                self.config_heard = true;
+                self.mesh_may_differ();
             }
         }
         // After a snapshot the hub has to be told anew what became of what it holds.
@@ -54,6 +62,7 @@ impl Engine {
                 key: key.clone(),
                 object: Arc::clone(&object),
                 removed: false,
+                orphaned: false,
                 source: source.to_owned(),
                 // Another release than ours, so that accepting it is a change.
                 release: String::new(),
@@ -64,7 +73,7 @@ impl Engine {
         let is_new = !self.states.contains_key(key);
         let state = self.states.entry(key.clone()).or_insert_with(fresh);
         let was_open = !is_new && state.report.is_none();
-        if !state.accept(settings, object, source, now) {
+        if !state.accept(settings, &self.surroundings, object, source, now) {
             return state.keeping;
         }
         state.keeping = true;
@@ -73,11 +82,11 @@ impl Engine {
         true
     }
 
-    fn let_go(&mut self, key: &Key, source: &str) -> bool {
+    fn let_go(&mut self, key: &Key, source: &str, orphaned: bool) -> bool {
         let Some(state) = self.states.get_mut(key) else {
             return false;
         };
-        if !state.remove(&self.settings, source, self.now) {
+        if !state.remove(&self.settings, source, orphaned, self.now) {
             return state.keeping;
         }
         state.keeping = true;
@@ -131,10 +140,14 @@ impl Engine {
         let keys: Vec<Key> = match name.kind {
             Kind::Service => {
                 let (namespace, service) = (&name.namespace, &name.name);
-                vec![Key::endpoints(namespace, service), Key::service(namespace, service)]
+                let component = self.keys.get(name).cloned();
+                let of_name = [Key::endpoints(namespace, service), Key::service(namespace, service)];
+                of_name.into_iter().chain(component).collect()
             }
             Kind::Endpoints => vec![Key::endpoints(&name.namespace, &name.name)],
-            Kind::EndpointSlice | Kind::ConfigMap => self.keys.get(name).cloned().into_iter().collect(),
+            Kind::EndpointSlice | Kind::ConfigMap | Kind::Deployment | Kind::MutatingWebhook => {
+                self.keys.get(name).cloned().into_iter().collect()
+            }
             Kind::Namespace => return self.namespace_changed(&name.name),
         };
         for key in keys {
@@ -191,7 +204,9 @@ impl Engine {
             Outcome::Done(answer) => {
                 state.progress(object).answered();
                 match (write, answer) {
-                    (Write::Delete { .. }, _) => self.deleted(key, object),
+                    (Write::Delete { .. }, None) => self.deleted(key, object),
+                    // Its finalizers hold it: it is only going.
+                    (Write::Delete { .. } | Write::Release { .. }, Some(answer)) => self.seen_in_answer(flight, answer),
                     (_, Some(answer)) => self.stored(flight, answer),
                     // What became of it the watch will tell.
                     (_, None) => {}
@@ -228,10 +243,14 @@ impl Engine {
         if wanted.is_some_and(|(_, wanted)| matching::matches(wanted, &answer)) {
             state.progress(object).settle(self.now);
         }
+        self.seen_in_answer(flight, answer);
+    }
+
+    fn seen_in_answer(&mut self, flight: &Flight, answer: Resource) {
         let is_gone = flight.gone.is_some_and(|gone| answer.revision() <= Some(gone));
         // Somebody else's newer change may already be known.
         if !is_gone && self.observed.put(answer) {
-            self.changed(object);
+            self.changed(&flight.object);
         }
     }
 
@@ -257,8 +276,9 @@ impl Engine {
         *self.statistics.failures.entry(reason(failure)).or_default() += 1;
         let Some(state) = self.states.get_mut(key) else { return };
         let what = plan::describe(object);
+        let stranger = plan::foreign(&self.settings, object);
         match (failure, write) {
-            (Failure::NotFound, Write::Delete { .. }) => return self.deleted(key, object),
+            (Failure::NotFound, Write::Delete { .. } | Write::Release { .. }) => return self.deleted(key, object),
             (Failure::NotFound, _) => {
                 self.observed.remove(object);
             }
@@ -267,13 +287,40 @@ impl Engine {
             _ => {}
         }
         let progress = state.progress(object);
-        progress.failed(failure, &what, self.now, &mut self.random);
+        progress.failed(failure, stranger, self.now, &mut self.random);
+        if let (Failure::Rejected(message), Write::Apply(_)) = (failure, write)
+            && is_immutable(message)
+        {
+            progress.immutable(&what, message);
+        }
+        if let (Failure::Forbidden(message), Key::Component { component, .. }) = (failure, key) {
+            progress.fault = Some(Fault::new(ApplyState::Forbidden, forbidden(*component, message)));
+        }
         if let (Failure::Conflict(message), Kind::Namespace) = (failure, object.kind) {
             let detail = format!("somebody else holds the injection label of {what}, that stands: {message}");
             progress.fault = Some(Fault::new(ApplyState::UserDecided, detail));
             progress.retry_at = Some(self.now + DECIDED_PAUSE);
         }
     }
+}
+
+/// Whether the API server refused a change for that the field cannot change, as it says of selectors and cluster IPs.
+fn is_immutable(message: &str) -> bool {
+    ["field is immutable", "may not change once set"]
+        .iter()
+        .any(|words| message.contains(words))
+}
+
+/// What to do about a right that the agent lacks for a component.
+fn forbidden(component: Component, message: &str) -> String {
+    let values = match component {
+        Component::Citadel | Component::Trust => "components.citadel.enabled=true",
+        Component::Injector => "components.sidecarInjector.enabled=true",
+        Component::Mesh | Component::Rules => {
+            "components.citadel.enabled=true or components.sidecarInjector.enabled=true"
+        }
+    };
+    format!("{message}; set {values} of chart remote-istio-agent, or apply deploy/roles/components.yaml")
 }
 
 /// The word for a failure in metrics.

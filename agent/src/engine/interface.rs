@@ -1,13 +1,19 @@
 //! What goes into the engine and what comes out of it: watch events, answers to writes, writes. Pure types.
 
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use remote_istio::wire::v1;
 
-/// Kinds of objects the agent touches in the remote.
+/// Kinds of objects the agent touches in the remote. In the order in which what is no longer wanted goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// Headless services without selector.
+    /// The injector's webhook: the first to go, so that it never stands without what answers it.
+    MutatingWebhook,
+    /// Pods of a component.
+    Deployment,
+    /// Headless services without selector, and those of components.
     Service,
     /// The written slices are the kept endpoints.
     EndpointSlice,
@@ -15,7 +21,7 @@ pub enum Kind {
     Endpoints,
     /// Only ever labels of an existing one.
     Namespace,
-    /// Records: what is kept of one key, and its inventory.
+    /// Records, what is kept of one key and its inventory; and the configuration of components.
     ConfigMap,
 }
 
@@ -24,7 +30,7 @@ pub enum Kind {
 pub struct ObjectName {
     /// Its kind.
     pub kind: Kind,
-    /// Empty for a namespace.
+    /// Empty for what lies in none: namespaces and webhooks.
     pub namespace: String,
     /// Its name.
     pub name: String,
@@ -33,6 +39,10 @@ pub struct ObjectName {
 /// One object of the remote, as observed or as it should be written.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Resource {
+    /// A webhook.
+    MutatingWebhook(Box<MutatingWebhookConfiguration>),
+    /// A deployment.
+    Deployment(Box<Deployment>),
     /// A service.
     Service(Box<Service>),
     /// A slice.
@@ -41,7 +51,7 @@ pub enum Resource {
     Endpoints(Box<Endpoints>),
     /// A namespace's labels.
     Namespace(NamespaceLabels),
-    /// A record.
+    /// A record, or a component's configuration.
     ConfigMap(Box<ConfigMap>),
 }
 
@@ -79,6 +89,13 @@ pub enum Write {
     Apply(Resource),
     /// DELETE with the UID as precondition.
     Delete {
+        /// What.
+        object: ObjectName,
+        /// Precondition.
+        uid: String,
+    },
+    /// The owner's labels are taken off an object, with its UID as precondition: it stays, and is nobody's.
+    Release {
         /// What.
         object: ObjectName,
         /// Precondition.

@@ -1,6 +1,10 @@
 //! Whether an observed object is as it should be. Only fields the agent writes count; what the API server or anybody
 //! else adds beside them is theirs.
 
+#[cfg(test)]
+mod tests;
+mod written;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{ConfigMap, EndpointSubset, Endpoints, Service, ServicePort};
@@ -17,6 +21,12 @@ pub fn matches(wanted: &Resource, observed: &Resource) -> bool {
         (Resource::EndpointSlice(wanted), Resource::EndpointSlice(observed)) => slice(wanted, observed),
         (Resource::Endpoints(wanted), Resource::Endpoints(observed)) => endpoints(wanted, observed),
         (Resource::ConfigMap(wanted), Resource::ConfigMap(observed)) => record(wanted, observed),
+        (Resource::Deployment(wanted), Resource::Deployment(observed)) => {
+            metadata(&wanted.metadata, &observed.metadata) && written::holds(&wanted.spec, &observed.spec)
+        }
+        (Resource::MutatingWebhook(wanted), Resource::MutatingWebhook(observed)) => {
+            metadata(&wanted.metadata, &observed.metadata) && written::holds(&wanted.webhooks, &observed.webhooks)
+        }
         _ => false,
     }
 }
@@ -43,6 +53,10 @@ fn same<T>(wanted: &[T], observed: &[T], alike: impl Fn(&T, &T) -> bool) -> bool
             .iter()
             .zip(observed)
             .all(|(wanted, observed)| alike(wanted, observed))
+}
+
+fn same_map(wanted: Option<&BTreeMap<String, String>>, observed: Option<&BTreeMap<String, String>>) -> bool {
+    holds(wanted, observed) && holds(observed, wanted)
 }
 
 /// Absent and empty are the same to the API server.
@@ -87,10 +101,12 @@ fn service(wanted: &Service, observed: &Service) -> bool {
             && wanted.port == observed.port
             && protocol(wanted.protocol.as_ref()) == protocol(observed.protocol.as_ref())
             && text(wanted.app_protocol.as_ref()) == text(observed.app_protocol.as_ref())
+            && (wanted.target_port.is_none() || wanted.target_port == observed.target_port)
     };
+    let address = wanted_spec.cluster_ip.is_none() || wanted_spec.cluster_ip == observed_spec.cluster_ip;
     metadata(&wanted.metadata, &observed.metadata)
-        && wanted_spec.cluster_ip == observed_spec.cluster_ip
-        && observed_spec.selector.as_ref().is_none_or(BTreeMap::is_empty)
+        && address
+        && same_map(wanted_spec.selector.as_ref(), observed_spec.selector.as_ref())
         && same(
             list(wanted_spec.ports.as_ref()),
             list(observed_spec.ports.as_ref()),

@@ -7,6 +7,9 @@ use remote_istio::model::{Canonical, Key};
 
 use super::{Kind, ObjectName, Settings};
 
+/// The labels that say whose an object is.
+pub const OWNER_LABELS: [&str; 2] = [MANAGED_BY, OWNER];
+
 /// Who manages an object, for people and tools.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The agent's name there, and as field manager.

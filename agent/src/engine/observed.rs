@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -21,6 +23,8 @@ impl Resource {
     pub fn name(&self) -> ObjectName {
         let (kind, metadata) = match self {
             Self::Namespace(namespace) => return names::namespace(&namespace.name),
+            Self::MutatingWebhook(object) => (Kind::MutatingWebhook, &object.metadata),
+            Self::Deployment(object) => (Kind::Deployment, &object.metadata),
             Self::Service(object) => (Kind::Service, &object.metadata),
             Self::EndpointSlice(object) => (Kind::EndpointSlice, &object.metadata),
             Self::Endpoints(object) => (Kind::Endpoints, &object.metadata),
@@ -39,6 +43,8 @@ impl Resource {
     pub fn metadata(&self) -> Option<&ObjectMeta> {
         match self {
             Self::Namespace(_) => None,
+            Self::MutatingWebhook(object) => Some(&object.metadata),
+            Self::Deployment(object) => Some(&object.metadata),
             Self::Service(object) => Some(&object.metadata),
             Self::EndpointSlice(object) => Some(&object.metadata),
             Self::Endpoints(object) => Some(&object.metadata),
@@ -49,6 +55,8 @@ impl Resource {
     fn metadata_mut(&mut self) -> Option<&mut ObjectMeta> {
         match self {
             Self::Namespace(_) => None,
+            Self::MutatingWebhook(object) => Some(&mut object.metadata),
+            Self::Deployment(object) => Some(&mut object.metadata),
             Self::Service(object) => Some(&mut object.metadata),
             Self::EndpointSlice(object) => Some(&mut object.metadata),
             Self::Endpoints(object) => Some(&mut object.metadata),
@@ -91,10 +99,13 @@ impl Resource {
             uid: metadata.uid.take(),
             resource_version: metadata.resource_version.take(),
             deletion_timestamp: metadata.deletion_timestamp.take(),
+            labels: owner_labels(metadata.labels.take()),
             ..ObjectMeta::default()
         };
         match self {
             Self::Namespace(_) => {}
+            Self::MutatingWebhook(object) => **object = MutatingWebhookConfiguration::default(),
+            Self::Deployment(object) => **object = Deployment::default(),
             Self::Service(object) => **object = Service::default(),
             Self::EndpointSlice(object) => **object = EndpointSlice::default(),
             Self::Endpoints(object) => **object = Endpoints::default(),
@@ -104,6 +115,13 @@ impl Resource {
             *metadata = kept;
         }
     }
+}
+
+/// Of a stranger's labels only those that say whose it is.
+fn owner_labels(labels: Option<BTreeMap<String, String>>) -> Option<BTreeMap<String, String>> {
+    let mut labels = labels?;
+    labels.retain(|label, _| names::OWNER_LABELS.contains(&label.as_str()));
+    (!labels.is_empty()).then_some(labels)
 }
 
 impl Observed {
@@ -157,6 +175,15 @@ impl Observed {
         resource
             .metadata()
             .is_some_and(|metadata| names::carries_owner(metadata, &self.owner))
+    }
+
+    /// Whether an object carries the label of another agent.
+    #[must_use]
+    pub fn is_anothers(&self, resource: &Resource) -> bool {
+        let labels = resource.metadata().and_then(|metadata| metadata.labels.as_ref());
+        labels
+            .and_then(|labels| labels.get(names::OWNER))
+            .is_some_and(|owner| *owner != self.owner)
     }
 
     /// A namespace, if it is there.

@@ -3,17 +3,26 @@
 //! Nothing is remembered here of what was planned before: the same call after any event, crash or answer finds the
 //! next write anew, and none when everything is as it should be.
 
+mod component;
 mod injection;
+mod order;
 mod record;
 mod removal;
+mod webhook;
+mod words;
+mod workload;
 
 use rand::rngs::StdRng;
-use remote_istio::model::{Applied, ApplyState, Key, Lane};
+use remote_istio::model::{Applied, ApplyState, Component, Key, Lane};
 
 use super::observed::Observed;
-use super::progress::{self, Fault, Replacement};
+use super::progress::{Fault, Replacement};
 use super::state::State;
-use super::{Kind, ObjectName, Resource, Settings, Statistics, Write, admit, matching, names};
+use super::surroundings::Stale;
+use super::{Facts, Kind, ObjectName, Resource, Settings, Statistics, Write, admit, matching, names};
+pub use order::Others;
+pub use words::{describe, foreign};
+use words::{finalizers, is_terminating, lingers};
 
 /// What the planner may look at.
 pub struct Planner<'a> {
@@ -21,6 +30,12 @@ pub struct Planner<'a> {
     pub settings: &'a Settings,
     /// What the remote holds.
     pub observed: &'a Observed,
+    /// What the tasks beside the engine found out.
+    pub facts: &'a Facts,
+    /// How far the other components are.
+    pub others: Others,
+    /// What has become of the endpoints while nobody vouches for them.
+    pub stale: Option<Stale>,
     /// Counts drift.
     pub statistics: &'a mut Statistics,
     /// For pauses.
@@ -69,10 +84,30 @@ impl Planner<'_> {
     /// The next step for a key without a write in flight.
     pub fn step(&mut self, state: &mut State) -> Step {
         if !admit::serves(self.settings, &state.key) {
-            return self.not_served(state);
+            let detail = format!(
+                "namespace {} is no longer among the agent's --service-namespaces: what stands there is left as it is",
+                state.key.namespace()
+            );
+            return self.left_as_it_is(state, detail);
         }
         if state.removed {
             return self.remove(state);
+        }
+        if let Some(refused) = state.refused.clone() {
+            // What nobody may repair any more must not stand in the way of pods.
+            if let Key::Component {
+                component: Component::Injector,
+                ..
+            } = state.key
+            {
+                let mut step = Step::default();
+                self.withdraw(state, false, &mut step);
+                if step.write.is_some() {
+                    return step;
+                }
+            }
+            let detail = format!("no longer allowed, what stands is left as it is: {refused}");
+            return self.left_as_it_is(state, detail);
         }
         match state.key.lane() {
             Lane::Endpoints => self.endpoints(state),
@@ -80,8 +115,8 @@ impl Planner<'_> {
         }
     }
 
-    /// Kept from a time when the namespace was served: it is not watched, so nothing can be done well.
-    fn not_served(&mut self, state: &mut State) -> Step {
+    /// Kept from a time when the namespace was watched, or the policy another: nothing is written any more.
+    fn left_as_it_is(&mut self, state: &mut State, detail: String) -> Step {
         let mut step = Step {
             kept: self.recorded(state),
             ..Step::default()
@@ -89,11 +124,11 @@ impl Planner<'_> {
         if state.keeping && !step.kept {
             self.write_record(state, &mut step);
         }
-        let detail = format!(
-            "namespace {} is no longer among the agent's --service-namespaces: what stands there is left as it is",
-            state.key.namespace()
-        );
-        step.report = Some(applied(state, Fault::new(ApplyState::Forbidden, detail), 0));
+        step.report = Some(applied(
+            state,
+            Fault::new(ApplyState::Forbidden, detail),
+            self.standing(state),
+        ));
         step
     }
 
@@ -103,6 +138,14 @@ impl Planner<'_> {
             kept: self.recorded(state),
             ..Step::default()
         };
+        // Aged slices no longer say what was accepted: the record does, before anything ages.
+        if self.stale.is_some() && !step.kept {
+            self.write_record(state, &mut step);
+            step.report = self
+                .record_fault(state)
+                .map(|fault| applied(state, fault, self.standing(state)));
+            return step;
+        }
         let slices = state.slices.len();
         let stranger = self.foreign_service(&state.key);
         if stranger.is_none() {
@@ -118,7 +161,7 @@ impl Planner<'_> {
                 self.objects(state, slices..state.wanted.len(), &mut step);
             }
         }
-        let fault = stranger.or_else(|| self.fault(state));
+        let fault = stranger.or_else(|| self.fault(state)).or_else(|| self.aged());
         // One object that cannot be written holds back no other: its content is kept in the record.
         if step.write.is_none() && !step.kept && fault.as_ref().is_some_and(Fault::lasts) {
             self.write_record(state, &mut step);
@@ -137,28 +180,43 @@ impl Planner<'_> {
             step.report = self.record_fault(state).map(|fault| applied(state, fault, 0));
             return step;
         }
-        let fault = if let Key::Injection { namespace } = &state.key {
-            let namespace = namespace.clone();
-            self.inject(state, &namespace, &mut step)
-        } else {
-            if self.objects(state, 0..state.wanted.len(), &mut step) && step.write.is_none() {
-                self.leftovers(state, &mut step);
+        let fault = match state.key.clone() {
+            Key::Injection { namespace } => self.inject(state, &namespace, &mut step),
+            Key::Component { component, .. } => self.component(state, component, &mut step),
+            Key::Service { .. } | Key::Endpoints { .. } => {
+                if self.objects(state, 0..state.wanted.len(), &mut step) && step.write.is_none() {
+                    self.leftovers(state, &mut step);
+                }
+                self.fault(state)
             }
-            self.fault(state)
         };
         self.finish(state, fault, step)
     }
 
-    fn finish(&mut self, state: &mut State, fault: Option<Fault>, mut step: Step) -> Step {
+    /// That the endpoints are not what was accepted, because nobody vouches for that.
+    fn aged(&self) -> Option<Fault> {
+        let detail = format!(
+            "{}, for the hub has been away for longer than the rules allow",
+            self.stale?.words()
+        );
+        Some(Fault::new(ApplyState::NotReady, detail))
+    }
+
+    fn finish(&mut self, state: &mut State, fault: Option<Fault>, step: Step) -> Step {
+        let mut step = self.concluded(state, fault, step);
+        if let Some(report) = &mut step.report {
+            report.replicas = self.deployment(state).map(workload::replicas);
+        }
+        step
+    }
+
+    fn concluded(&mut self, state: &mut State, fault: Option<Fault>, mut step: Step) -> Step {
         if step.write.is_some() {
             step.report = fault.map(|fault| applied(state, fault, self.standing(state)));
             return step;
         }
         self.refresh_record(state, &mut step);
-        let settled = state
-            .wanted
-            .iter()
-            .all(|(name, _)| state.progress.get(name).is_some_and(|of| of.settled));
+        let settled = Self::is_settled(state);
         // Without a record nothing can be announced, so nothing new be made.
         let fault = fault.or_else(|| self.record_fault(state).filter(|_| !settled));
         step.report = match fault {
@@ -177,7 +235,7 @@ impl Planner<'_> {
     fn foreign_service(&self, key: &Key) -> Option<Fault> {
         let name = names::of_service(Kind::Service, key);
         let service = self.observed.get(&name)?;
-        (!self.observed.is_owned(service)).then(|| progress::foreign(&describe(&name)))
+        (!self.observed.is_owned(service)).then(|| foreign(self.settings, &name))
     }
 
     /// Finds the first write among these objects; whether all are as they should be.
@@ -209,11 +267,11 @@ impl Planner<'_> {
         let Some(found) = observed.get(&name) else {
             return self.need_creation(state, &name, &wanted, step);
         };
-        if !self.observed.is_owned(found) {
-            state.progress(&name).fault = Some(progress::foreign(&describe(&name)));
+        if !self.observed.is_owned(found) && !self.is_unlabelled(state, &name, found) {
+            state.progress(&name).fault = Some(foreign(self.settings, &name));
             return Need::Waits;
         }
-        if !self.owns(state, &name, found) {
+        if self.observed.is_owned(found) && !self.owns(state, &name, found) {
             // Ours by its labels, though not by its UID: somebody restored it from a copy.
             state.inventory.insert(name.clone(), None);
             if !self.announced(state, &name) {
@@ -230,6 +288,11 @@ impl Planner<'_> {
             return Need::Nothing;
         }
         if is_terminating(found) {
+            let finalizers = finalizers(found);
+            if !finalizers.is_empty() {
+                let detail = lingers(&name, &finalizers);
+                state.progress(&name).fault = Some(Fault::new(ApplyState::NotReady, detail));
+            }
             return Need::Waits;
         }
         if !self.may_write(state, &name, step) {
@@ -245,14 +308,30 @@ impl Planner<'_> {
     }
 
     fn need_creation(&mut self, state: &mut State, name: &ObjectName, wanted: &Resource, step: &mut Step) -> Need {
-        state.inventory.insert(name.clone(), None);
+        let former = state.inventory.insert(name.clone(), None).flatten();
+        if former.is_some() {
+            state.progress(name).former = former;
+        }
         if !self.announced(state, name) && state.progress(name).blocked(self.now).is_none() {
             return Need::Announcement;
         }
         if !self.may_write(state, name, step) {
             return Need::Waits;
         }
+        // Its name is taken and no watch shows by whom: by the one we made, if somebody took our labels off it.
+        let progress = state.progress(name);
+        if progress.taken
+            && let Some(uid) = progress.former.take()
+        {
+            return Need::Write(Write::Apply(wanted.clone().with_uid(&uid)));
+        }
         Need::Write(Write::Create(wanted.clone()))
+    }
+
+    /// Made by this agent, and somebody took our labels off it without handing it to another agent.
+    fn is_unlabelled(&self, state: &State, name: &ObjectName, found: &Resource) -> bool {
+        let is_known = matches!(state.inventory.get(name), Some(Some(uid)) if uid == found.uid());
+        is_known && !self.observed.is_anothers(found)
     }
 
     /// Owned: our labels, and in the inventory by UID, or by name while it is being created.
@@ -324,23 +403,4 @@ fn applied(state: &State, fault: Fault, addresses: u32) -> Applied {
         addresses,
         replicas: None,
     }
-}
-
-fn is_terminating(resource: &Resource) -> bool {
-    resource
-        .metadata()
-        .is_some_and(|metadata| metadata.deletion_timestamp.is_some())
-}
-
-/// An object in words.
-#[must_use]
-pub fn describe(name: &ObjectName) -> String {
-    let kind = match name.kind {
-        Kind::Service => "service",
-        Kind::EndpointSlice => "endpoint slice",
-        Kind::Endpoints => "endpoints object",
-        Kind::Namespace => return format!("namespace {}", name.name),
-        Kind::ConfigMap => "config map",
-    };
-    format!("{kind} {}/{}", name.namespace, name.name)
 }

@@ -79,6 +79,10 @@ pub struct Progress {
     pub replacement: Replacement,
     /// A creation was not answered; until then the object may still appear.
     pub uncertain_until: Option<u64>,
+    /// UID of what stood there before it was found gone.
+    pub former: Option<String>,
+    /// Its name is taken, by something that no watch shows.
+    pub taken: bool,
     attempts: u32,
     repairs: VecDeque<u64>,
     slowed: u32,
@@ -100,6 +104,8 @@ impl Progress {
         self.attempts = 0;
         self.replacement = Replacement::None;
         self.uncertain_until = None;
+        self.former = None;
+        self.taken = false;
         if self.quiet_at().is_some_and(|quiet| quiet <= now) {
             self.repairs.clear();
             self.slowed = 0;
@@ -187,13 +193,15 @@ impl Progress {
     }
 
     /// A write failed: what to say and when to try again.
-    pub fn failed(&mut self, failure: &Failure, what: &str, now: u64, random: &mut StdRng) {
+    /// `stranger` is what to say where another object has the name.
+    pub fn failed(&mut self, failure: &Failure, stranger: Fault, now: u64, random: &mut StdRng) {
         let attempts = self.attempts;
         self.attempts = attempts.saturating_add(1);
+        self.taken = *failure == Failure::AlreadyExists;
         let (fault, wait) = match failure {
             // The watch has not shown it yet: it may well be our own.
             Failure::AlreadyExists if attempts == 0 => (None, pause(CONFLICT_PAUSE, 0, random)),
-            Failure::AlreadyExists => (Some(foreign(what)), jittered(PERSON_PAUSE, random)),
+            Failure::AlreadyExists => (Some(stranger), jittered(PERSON_PAUSE, random)),
             Failure::NotFound => (None, 0),
             Failure::Conflict(_) => (None, pause(CONFLICT_PAUSE, attempts, random)),
             Failure::NamespaceMissing(message) => (
@@ -227,6 +235,18 @@ impl Progress {
         self.retry_at = Some(now.saturating_add(wait));
     }
 
+    /// A field of it cannot change: it is made anew, once.
+    pub fn immutable(&mut self, what: &str, message: &str) {
+        if self.replacement == Replacement::None {
+            self.replacement = Replacement::Due;
+            self.fault = None;
+            self.retry_now();
+            return;
+        }
+        let detail = format!("{message}; delete {what} by hand and the agent creates it anew");
+        self.fault = Some(Fault::new(ApplyState::Rejected, detail));
+    }
+
     /// An object that cannot be brought to what is wanted.
     pub fn reject(&mut self, detail: String, now: u64, random: &mut StdRng) {
         self.fault = Some(Fault::new(ApplyState::Rejected, detail));
@@ -235,11 +255,13 @@ impl Progress {
     }
 }
 
-/// Another object has the name.
+/// Another object has the name; `adopt` is the command that hands it over.
 #[must_use]
-pub fn foreign(what: &str) -> Fault {
-    let detail =
-        format!("{what} exists and is not this agent's: it is left alone. Delete it and the agent creates its own");
+pub fn foreign(what: &str, adopt: &str) -> Fault {
+    let detail = format!(
+        "{what} exists and is not this agent's: it is left alone. Delete it and the agent creates its own, or hand it \
+         over: {adopt}"
+    );
     Fault::new(ApplyState::Foreign, detail)
 }
 
@@ -312,7 +334,7 @@ mod tests {
             message: "busy".to_owned(),
             retry_after_milliseconds: Some(7_000),
         };
-        progress.failed(&failure, "x", 0, &mut random);
+        progress.failed(&failure, foreign("x", "y"), 0, &mut random);
         assert_eq!(progress.blocked(0), Some(7 * SECOND));
         assert!(!progress.fault.unwrap().lasts());
     }
@@ -326,7 +348,7 @@ mod tests {
         };
         let mut pauses = vec![];
         for _ in 0..12 {
-            progress.failed(&failure, "x", now, &mut random);
+            progress.failed(&failure, foreign("x", "y"), now, &mut random);
             let next = progress.blocked(now).unwrap();
             pauses.push(next - now);
             now = next;

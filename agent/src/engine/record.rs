@@ -27,6 +27,8 @@ pub struct Record {
     pub object: Arc<Object>,
     /// The key was removed and its objects are to go.
     pub removed: bool,
+    /// With `removed`: they stay where they are, and are nobody's.
+    pub orphaned: bool,
     /// Boot id of the hub it came from.
     pub source: String,
     /// Release of the agent that accepted it.
@@ -62,8 +64,23 @@ struct Entry {
 
 const ACCEPTED: &str = "accepted";
 const REMOVED: &str = "removed";
+const ORPHANED: &str = "orphaned";
+
+/// The word for what becomes of the key's objects.
+#[must_use]
+pub fn state_word(removed: bool, orphaned: bool) -> &'static str {
+    match (removed, orphaned) {
+        (false, _) => ACCEPTED,
+        (true, false) => REMOVED,
+        (true, true) => ORPHANED,
+    }
+}
+
 /// Kinds that an inventory can hold.
-const KINDS: [(Kind, &str); 3] = [
+const KINDS: [(Kind, &str); 6] = [
+    (Kind::MutatingWebhook, "MutatingWebhookConfiguration"),
+    (Kind::Deployment, "Deployment"),
+    (Kind::ConfigMap, "ConfigMap"),
     (Kind::Service, "Service"),
     (Kind::EndpointSlice, "EndpointSlice"),
     (Kind::Endpoints, "Endpoints"),
@@ -80,7 +97,7 @@ impl Record {
             ("release", self.release.clone()),
             ("source", self.source.clone()),
             ("sequence", self.sequence.to_string()),
-            ("state", if self.removed { REMOVED } else { ACCEPTED }.to_owned()),
+            ("state", state_word(self.removed, self.orphaned).to_owned()),
             ("inventory", write_inventory(&self.inventory)),
         ];
         let object = convert::write_upsert(&self.key, &self.object).encode_to_vec();
@@ -117,9 +134,10 @@ impl Record {
         if map.metadata.name.as_deref() != Some(names::record(settings, &key).name.as_str()) {
             return Err(RecordError::Name(key));
         }
-        let removed = match field("state")?.as_str() {
-            ACCEPTED => false,
-            REMOVED => true,
+        let (removed, orphaned) = match field("state")?.as_str() {
+            ACCEPTED => (false, false),
+            REMOVED => (true, false),
+            ORPHANED => (true, true),
             _ => return Err(RecordError::Field("state")),
         };
         let object = read_object(map, &key)?;
@@ -132,6 +150,7 @@ impl Record {
             key,
             object,
             removed,
+            orphaned,
             source: field("source")?,
             release: field("release")?,
             sequence,
@@ -167,12 +186,12 @@ pub fn announces(map: &ConfigMap, object: &ObjectName) -> bool {
     inventory.is_some_and(|inventory| inventory.get(object) == Some(&None))
 }
 
-/// Whether an observed record speaks of this sequence, in this state and by this release.
+/// Whether an observed record speaks of this sequence, in this state (see [`state_word`]) and by this release.
 #[must_use]
-pub fn carries(map: &ConfigMap, sequence: u64, removed: bool, release: &str) -> bool {
+pub fn carries(map: &ConfigMap, sequence: u64, state: &str, release: &str) -> bool {
     let field = |name: &str| map.data.as_ref().and_then(|data| data.get(name)).map(String::as_str);
     field("sequence").and_then(|text| text.parse().ok()) == Some(sequence)
-        && field("state") == Some(if removed { REMOVED } else { ACCEPTED })
+        && field("state") == Some(state)
         && field("release") == Some(release)
 }
 

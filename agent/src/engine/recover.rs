@@ -14,6 +14,7 @@ use super::observed::Observed;
 use super::packing::Packed;
 use super::record::{Inventory, Record};
 use super::state::State;
+use super::surroundings::Surroundings;
 use super::{ObjectName, Resource, Settings, names, render};
 
 /// What was found.
@@ -171,6 +172,7 @@ fn record_of(key: &Key, kept: &Kept, release: &str, set: EndpointSet, inventory:
         key: key.clone(),
         object: Arc::new(Object::received(version, kept.position, Body::Endpoints(set))),
         removed: false,
+        orphaned: false,
         source: kept.source.clone(),
         release: release.to_owned(),
         sequence: kept.sequence,
@@ -205,7 +207,7 @@ fn guarded(settings: &Settings, mut state: State) -> State {
         .filter(|(_, uid)| uid.is_some())
         .map(|(name, _)| name.clone())
         .collect();
-    state.render(settings);
+    state.render(settings, &Surroundings::default());
     for name in made {
         state.progress(&name).settled = true;
     }

@@ -1,15 +1,18 @@
 //! One key: what was accepted, how it lies in objects of the remote, and how far each of them has come.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use remote_istio::model::{Applied, Body, EndpointSet, Key, Object};
+use remote_istio::model::{Applied, Body, Endpoint, EndpointSet, Key, Object};
 
+use super::components::{self, Templates};
 use super::kept::{self, Extra, Kept};
 use super::packing::{self, Packed};
 use super::progress::Progress;
 use super::record::{Inventory, Record};
-use super::{Kind, ObjectName, Resource, Settings, WriteId, names, render};
+use super::surroundings::{Stale, Surroundings};
+use super::{Kind, ObjectName, Resource, Served, Settings, WriteId, names, render};
 
 /// A record's copy of an endpoint set follows the last change by so much: it is off the hot path.
 const RECORD_DELAY: u64 = 2_000_000_000;
@@ -25,6 +28,10 @@ pub struct State {
     pub object: Arc<Object>,
     /// Its objects are to go.
     pub removed: bool,
+    /// They stay where they are, and are nobody's.
+    pub orphaned: bool,
+    /// Why the remote's policy does not allow what is held; it is left as it stands.
+    pub refused: Option<String>,
     /// Boot id of the hub it came from.
     pub source: String,
     /// Release of the agent that accepted it; empty when what is held may not be what the version says.
@@ -45,6 +52,8 @@ pub struct State {
     pub record_due: Option<(u64, u64)>,
     /// The write in flight.
     pub in_flight: Option<(WriteId, ObjectName)>,
+    /// Since when no pod of a component has been available.
+    pub unavailable_since: Option<u64>,
     /// What the remote made of what was accepted last; nothing while that is not known.
     pub report: Option<Applied>,
 }
@@ -57,6 +66,7 @@ impl State {
             key,
             object,
             removed,
+            orphaned,
             source,
             release,
             sequence,
@@ -66,6 +76,8 @@ impl State {
             key,
             object,
             removed,
+            orphaned,
+            refused: None,
             source,
             release,
             sequence,
@@ -76,6 +88,7 @@ impl State {
             progress: BTreeMap::new(),
             record_due: None,
             in_flight: None,
+            unavailable_since: None,
             report: None,
         }
     }
@@ -87,6 +100,7 @@ impl State {
             key: self.key.clone(),
             object: Arc::clone(&self.object),
             removed: self.removed,
+            orphaned: self.orphaned,
             source: self.source.clone(),
             release: self.release.clone(),
             sequence: self.sequence,
@@ -100,24 +114,35 @@ impl State {
     }
 
     /// Takes new content. Says whether anything is new about it.
-    pub fn accept(&mut self, settings: &Settings, object: Arc<Object>, source: &str, now: u64) -> bool {
+    pub fn accept(
+        &mut self,
+        settings: &Settings,
+        surroundings: &Surroundings,
+        object: Arc<Object>,
+        source: &str,
+        now: u64,
+    ) -> bool {
+        // What comes here was allowed a moment ago.
+        self.refused = None;
         let same = self.object.version == object.version && self.object.body == object.body;
         if same && !self.removed && self.release == settings.release {
             return false;
         }
         self.object = object;
+        self.orphaned = false;
         self.change(settings, source, false, now);
         let previous = self.slices.clone();
         self.lay_out(&previous);
-        self.render(settings);
+        self.render(settings, surroundings);
         true
     }
 
-    /// Lets the key go. Says whether that is news.
-    pub fn remove(&mut self, settings: &Settings, source: &str, now: u64) -> bool {
-        if self.removed {
+    /// Lets the key go; `orphaned`: its objects stay. Says whether that is news.
+    pub fn remove(&mut self, settings: &Settings, source: &str, orphaned: bool, now: u64) -> bool {
+        if self.removed && self.orphaned == orphaned {
             return false;
         }
+        self.orphaned = orphaned;
         self.change(settings, source, true, now);
         self.slices.clear();
         self.wanted.clear();
@@ -182,8 +207,8 @@ impl State {
     }
 
     /// Renders the objects the key should have. Those that come out as before keep their progress.
-    pub fn render(&mut self, settings: &Settings) {
-        let wanted = self.rendered(settings);
+    pub fn render(&mut self, settings: &Settings, surroundings: &Surroundings) {
+        let wanted = self.rendered(settings, surroundings);
         let before: BTreeMap<ObjectName, Arc<Resource>> = self.wanted.drain(..).collect();
         for (name, resource) in &wanted {
             if before.get(name) != Some(resource) {
@@ -195,21 +220,33 @@ impl State {
         self.wanted = wanted;
     }
 
-    fn rendered(&self, settings: &Settings) -> Vec<(ObjectName, Arc<Resource>)> {
+    fn rendered(&self, settings: &Settings, surroundings: &Surroundings) -> Vec<(ObjectName, Arc<Resource>)> {
         let resources: Vec<Resource> = match &self.object.body {
             _ if self.removed => Vec::new(),
-            Body::Injection => Vec::new(),
-            // Admission refuses these until the agent has their templates.
-            Body::Mesh(_) | Body::Trust(_) | Body::Citadel(_) | Body::Injector(_) | Body::Rules(_) => Vec::new(),
+            // Labels are no objects, and the trust's Secret is another task's: its keys never come here.
+            Body::Injection | Body::Trust(_) | Body::Rules(_) => Vec::new(),
+            Body::Mesh(_) | Body::Citadel(_) | Body::Injector(_) => {
+                component(settings, surroundings, &self.object.body)
+            }
             Body::Service(intent) => {
                 vec![Resource::Service(Box::new(render::service(
                     settings, &self.key, intent,
                 )))]
             }
             Body::Endpoints(set) => {
-                let slice = |(packed, kept): &(Packed, Kept)| render::slice(settings, &self.key, packed, kept);
-                let slices = self.slices.iter().map(slice).map(Box::new).map(Resource::EndpointSlice);
-                let object = || Resource::Endpoints(Box::new(render::endpoints(settings, &self.key, set)));
+                let stale = surroundings.stale;
+                // What a slice keeps is still what was accepted: a restarted agent knows it by the record.
+                let slice = |(packed, kept): &(Packed, Kept)| {
+                    let mut packed = packed.clone();
+                    age(&mut packed.endpoints, stale);
+                    Resource::EndpointSlice(Box::new(render::slice(settings, &self.key, &packed, kept)))
+                };
+                let slices = self.slices.iter().map(slice);
+                let object = || {
+                    let mut set = set.clone();
+                    age(&mut set.endpoints, stale);
+                    Resource::Endpoints(Box::new(render::endpoints(settings, &self.key, &set)))
+                };
                 slices.chain(settings.endpoints_objects.then(object)).collect()
             }
         };
@@ -232,12 +269,45 @@ impl State {
 
     /// Every object whose change concerns this key and whose name does not say so.
     pub fn names(&self, settings: &Settings) -> impl Iterator<Item = ObjectName> {
-        let slices = self
+        let of_component = matches!(self.key, Key::Component { .. });
+        let named = self
             .inventory
             .keys()
-            .filter(|name| name.kind == Kind::EndpointSlice)
+            .filter(move |name| of_component || name.kind == Kind::EndpointSlice)
             .cloned();
-        slices.chain([names::record(settings, &self.key)])
+        named.chain([names::record(settings, &self.key)])
+    }
+}
+
+/// The objects of a component, in the order in which they are made.
+fn component(settings: &Settings, surroundings: &Surroundings, body: &Body) -> Vec<Resource> {
+    let templates = Templates {
+        settings,
+        facts: &surroundings.facts,
+        mesh: surroundings.mesh.as_ref(),
+    };
+    match body {
+        Body::Mesh(mesh) => vec![Resource::ConfigMap(Box::new(templates.mesh(mesh)))],
+        Body::Citadel(citadel) => templates.citadel(citadel),
+        Body::Injector(injector) => {
+            let mut resources = templates.injector(injector);
+            // Last, and only with what its pods' certificate was verified with.
+            if let Served::Yes { ca_bundle } = &surroundings.facts.injector {
+                let webhook = components::webhook(settings, ca_bundle);
+                resources.push(Resource::MutatingWebhook(Box::new(webhook)));
+            }
+            resources
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// What is left of endpoints that nobody vouches for.
+fn age(endpoints: &mut BTreeMap<IpAddr, Endpoint>, stale: Option<Stale>) {
+    match stale {
+        None => {}
+        Some(Stale::Withdrawn) => endpoints.clear(),
+        Some(Stale::NotReady) => endpoints.values_mut().for_each(|endpoint| endpoint.ready = false),
     }
 }
 

@@ -16,6 +16,8 @@ pub enum Verb {
     Apply,
     /// DELETE.
     Delete,
+    /// PATCH that takes the owner's labels off.
+    Release,
 }
 
 impl Verb {
@@ -26,6 +28,7 @@ impl Verb {
             Self::Create => "create",
             Self::Apply => "apply",
             Self::Delete => "delete",
+            Self::Release => "release",
         }
     }
 }
@@ -47,6 +50,8 @@ pub struct Statistics {
     pub held: BTreeMap<Lane, usize>,
     /// Gauge: keys that somebody keeps changing.
     pub contended: usize,
+    /// Gauge: the hub was away for too long, and the endpoints are not ready or withdrawn.
+    pub stale: bool,
     /// Gauge: records that could not be read and are left alone, with the reason, for the log.
     pub unreadable_records: BTreeMap<ObjectName, String>,
 }

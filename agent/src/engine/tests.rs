@@ -1,18 +1,21 @@
 //! The engine against a model of an API server. The model is for schedules, it claims nothing about the real one.
 
 mod applying;
+mod components;
 mod faults;
 mod injection;
 mod model;
 mod moving;
+mod policy;
 mod recovery;
+mod stale;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use remote_istio::convert;
 use remote_istio::lane::{Change, Nack, Payload};
-use remote_istio::model::{Body, Endpoint, EndpointSet, Object, Port, Protocol, ServiceIntent, lane_hash};
+use remote_istio::model::{Body, Component, Endpoint, EndpointSet, Object, Port, Protocol, ServiceIntent, lane_hash};
 use remote_istio::wire::v1::agent_frame::Frame;
 
 use super::*;
@@ -26,6 +29,11 @@ pub(super) fn settings() -> Settings {
         remote: RemoteName::new("remote-1").unwrap(),
         namespace: "istio-system".to_owned(),
         service_namespaces: ["istio-system".to_owned()].into(),
+        policy: Arc::new(Policy {
+            components: remote_istio::policy::Runs::ALL.into(),
+            namespaces: ["istio-system", "default", "later"].map(str::to_owned).into(),
+            ..Policy::default()
+        }),
         endpoints_objects: true,
         release: "1".to_owned(),
     }
@@ -87,7 +95,11 @@ struct Bench {
     remote: Remote,
     now: u64,
     nonce: u64,
+    /// The next change lets go of what it removes.
+    orphaned: bool,
     frames: Vec<Frame>,
+    /// What it was told of the remote's policy, which says nothing of what is held.
+    policies: Vec<v1::Policy>,
     /// The hub's view of what is held.
     held: BTreeMap<Key, Arc<Object>>,
     /// Writes still to be answered.
@@ -107,7 +119,9 @@ impl Bench {
             remote,
             now: 0,
             nonce: 0,
+            orphaned: false,
             frames: vec![],
+            policies: vec![],
             held: BTreeMap::new(),
             pending: vec![],
         };
@@ -138,6 +152,13 @@ impl Bench {
         self.send_change(upserts, removals, false, false);
     }
 
+    /// What is removed is let go of and stays.
+    fn orphan(&mut self, removals: &[Key]) {
+        self.orphaned = true;
+        self.send_change(&[], removals, false, true);
+        self.orphaned = false;
+    }
+
     fn snapshot(&mut self, lane: Lane, upserts: &[(Key, Arc<Object>)]) {
         self.held.retain(|key, _| key.lane() != lane);
         self.send_change(upserts, &[], true, false);
@@ -160,6 +181,7 @@ impl Bench {
             nonce: self.nonce,
             complete,
             released,
+            orphaned: self.orphaned,
             upserts: upserts
                 .iter()
                 .map(|(key, object)| (key.clone(), Payload::Full(Arc::clone(object))))
@@ -176,6 +198,7 @@ impl Bench {
     fn collect(&mut self) {
         while let Some(output) = self.engine.next_output() {
             match output {
+                Output::Send(Frame::Policy(policy)) => self.policies.push(policy),
                 Output::Send(frame) => self.frames.push(frame),
                 Output::Write(id, write) => self.pending.push((id, write)),
             }

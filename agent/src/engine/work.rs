@@ -1,8 +1,9 @@
 //! From marked keys to writes in flight and reports.
 
-use remote_istio::model::{Applied, ApplyState, Key};
+use remote_istio::model::{Applied, ApplyState, Component, Key};
 
-use super::plan::{Planner, Step};
+use super::plan::{Others, Planner, Step};
+use super::state::State;
 use super::{Engine, Flight, ObjectName, Output, Verb, Write, WriteId};
 
 /// Writes in flight: enough to bring a fresh remote up quickly, few enough not to crowd its API server's fair share.
@@ -23,6 +24,7 @@ impl Engine {
     }
 
     fn advance(&mut self, key: &Key) {
+        let others = self.look_around();
         let Some(state) = self.states.get_mut(key) else { return };
         if state.in_flight.is_some() {
             return;
@@ -30,6 +32,9 @@ impl Engine {
         let mut planner = Planner {
             settings: &self.settings,
             observed: &self.observed,
+            facts: &self.surroundings.facts,
+            others,
+            stale: self.surroundings.stale,
             statistics: &mut self.statistics,
             random: &mut self.random,
             now: self.now,
@@ -60,6 +65,39 @@ impl Engine {
         if gone {
             self.forget(key);
         }
+        self.look_around();
+    }
+
+    /// How far the components are now; if that is news, each of them is looked at again.
+    fn look_around(&mut self) -> Others {
+        let others = self.others();
+        if self.others != others {
+            self.others = others;
+            self.mark_components();
+        }
+        others
+    }
+
+    /// How far the components are, for each other.
+    fn others(&self) -> Others {
+        let is_there = |component| self.state_of(component).is_some();
+        let mesh = self.state_of(Component::Mesh).filter(|state| !state.removed);
+        let is_ours = |name: &ObjectName| {
+            self.observed
+                .get(name)
+                .is_some_and(|found| self.observed.is_owned(found))
+        };
+        let stands = |state: &State| state.wanted.iter().all(|(name, _)| is_ours(name));
+        Others {
+            mesh: mesh.map(stands),
+            readers: is_there(Component::Citadel) || is_there(Component::Injector),
+            citadel: is_there(Component::Citadel),
+        }
+    }
+
+    fn mark_components(&mut self) {
+        let components = self.states.keys().filter(|key| matches!(key, Key::Component { .. }));
+        self.dirty.extend(components.cloned());
     }
 
     fn start(&mut self, key: &Key, object: ObjectName, write: Write) {
@@ -69,6 +107,7 @@ impl Engine {
             Write::Create(_) => Verb::Create,
             Write::Apply(_) => Verb::Apply,
             Write::Delete { .. } => Verb::Delete,
+            Write::Release { .. } => Verb::Release,
         };
         *self.statistics.writes.entry((object.kind, verb)).or_default() += 1;
         if let Some(state) = self.states.get_mut(key) {

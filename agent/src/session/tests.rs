@@ -43,6 +43,7 @@ fn delta(nonce: u64, names: &[&str], complete: bool) -> v1::Delta {
         nonce,
         complete,
         released: false,
+        orphaned: false,
         upserts,
         removals: vec![],
         next_hash,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use kube::Client;
 use prometheus_client::registry::Registry;
 use remote_istio::process::{Admin, Condition, ProcessStats, Readiness, Tasks, admin_router};
+use remote_istio::tls::Admission;
 use remote_istio::transport::OnRefused;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -20,7 +21,9 @@ use crate::events::Events;
 use crate::identities::{self, Identities};
 use crate::index::{self, Index};
 use crate::lease;
+use crate::lifecycle::{self, Tombstones};
 use crate::link::{self, Bindings, Link, Sessions};
+use crate::mesh_ca::{self, MeshCa, MeshCaMetrics};
 use crate::metrics::{Gauges, Metrics};
 use crate::state::State;
 use crate::status::{self, StatusMetrics};
@@ -43,6 +46,11 @@ impl Parts {
             namespace: config.namespace.clone(),
             service_namespaces: config.service_namespaces.clone(),
         });
+        let index = if config.mesh_signing.is_some() {
+            index.awaiting_mesh_trust()
+        } else {
+            index
+        };
         Self {
             config,
             trust,
@@ -66,11 +74,14 @@ impl Parts {
         let identities = self.judge_identities(&events, &mut registry);
         let listed = [self.watch(&mut registry), identities.listed()];
         let leader = self.elect();
+        self.sweep_tombstones(&events);
         self.write_status(status_metrics, leader, &identities, &events);
+        let mesh_ca = self.sign_for_mesh(&identities, &events, &mut registry);
         let beside = match enrolment {
             Some(listener) => self.enrol(listener, &metrics, &identities, events, &mut registry),
             None => Routes::default(),
         };
+        let beside = beside.add_service(mesh_ca.service());
         self.serve(sync, metrics, listed, identities, beside);
         let router = admin_router(self.readiness.clone(), Arc::new(registry));
         let serving = admin.serve(router, self.stop());
@@ -102,6 +113,20 @@ impl Parts {
         let watching = watch_central(watches, client, condition, self.stop());
         self.tasks.spawn("watches", watching);
         listed
+    }
+
+    /// What was left behind in remotes that were away is let go of when they come back.
+    fn sweep_tombstones(&mut self, events: &Arc<Events>) {
+        let tombstones = Tombstones::new(lifecycle::Deps {
+            watches: self.clients.watches.clone(),
+            calls: self.clients.calls.clone(),
+            namespace: self.config.namespace.clone(),
+            state: Arc::clone(&self.state),
+            sessions: Arc::clone(&self.sessions),
+            events: Arc::clone(events),
+        });
+        let sweeping = tombstones.run(self.stop());
+        self.tasks.spawn("tombstones", sweeping);
     }
 
     /// Returns whether this replica leads, at each moment.
@@ -196,6 +221,39 @@ impl Parts {
             Ok(())
         });
         Routes::new(renewal.service())
+    }
+
+    /// Where it is not granted, whoever asks is told so.
+    fn sign_for_mesh(
+        &mut self,
+        identities: &Arc<Identities>,
+        events: &Arc<Events>,
+        registry: &mut Registry,
+    ) -> Arc<MeshCa> {
+        let signing = self.config.mesh_signing.clone();
+        let is_granted = signing.is_some();
+        let records = || KubeRecords::new(self.clients.calls.clone(), &self.config.namespace);
+        let records = matches!(self.trust, LinkTrust::Signed(_)).then(records);
+        let settings = mesh_ca::Settings {
+            namespace: self.config.namespace.clone(),
+            secret: signing.as_ref().and_then(|signing| signing.secret.clone()),
+            lifetime: signing.map(|signing| signing.lifetime).unwrap_or_default(),
+            trust_domain: self.config.trust_domain.clone(),
+            is_granted,
+        };
+        let deps = mesh_ca::Deps {
+            admission: Arc::clone(identities) as Arc<dyn Admission>,
+            records: records.map(|records| Arc::new(records) as Arc<dyn enrolment::Records>),
+            link_trust: self.trust.handed_out(),
+            state: Arc::clone(&self.state),
+            events: Arc::clone(events),
+            metrics: MeshCaMetrics::new(registry, is_granted),
+        };
+        let mesh_ca = MeshCa::new(settings, deps);
+        let (watches, calls) = (self.clients.watches.clone(), self.clients.calls.clone());
+        let following = Arc::clone(&mesh_ca).run(watches, calls, self.stop());
+        self.tasks.spawn("mesh-ca", following);
+        mesh_ca
     }
 
     fn write_status(

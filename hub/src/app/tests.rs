@@ -30,6 +30,7 @@ async fn config(identity: &str) -> (Config, TempDir) {
         public_enrolment: vec!["127.0.0.1:8443".parse().expect("an address")],
         certificate_lifetime: Duration::from_hours(24),
         recovery_period: Duration::from_hours(24),
+        mesh_signing: None,
         sync_address: SocketAddr::from(([127, 0, 0, 1], 0)),
         metrics_address: SocketAddr::from(([127, 0, 0, 1], 0)),
         replica: "hub-0".to_owned(),

@@ -65,6 +65,15 @@ pub enum Order {
         /// Remotes that are cut off if they stand in the way.
         forget: Vec<RemoteName>,
     },
+    /// Show whom the mesh trusts.
+    MeshCaShow(Output),
+    /// Trust an earlier root of the mesh no longer.
+    MeshCaForgetRoot {
+        /// Of the root: hex digits, or their beginning.
+        fingerprint: String,
+        /// Also while a remote may still need it.
+        force: bool,
+    },
 }
 
 /// What token is wanted.

@@ -185,6 +185,27 @@ pub(super) enum CaOrders {
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub(super) enum MeshCaOrders {
+    /// Shows the CA that signs, the roots that the mesh trusts, and how far each remote has come
+    Show {
+        #[command(flatten)]
+        output: OutputArgs,
+        #[command(flatten)]
+        central: CentralArgs,
+    },
+    /// Takes an earlier root out of the trust of all remotes; refused while one of them is not up to date
+    ForgetRoot {
+        /// Of the root, as show prints it; its first 8 digits are enough
+        fingerprint: String,
+        /// Also while remotes are not up to date: their workloads may then trust each other no longer
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        central: CentralArgs,
+    },
+}
+
 impl CentralArgs {
     fn operation(self, order: Order) -> Result<Operation, ArgsError> {
         Ok(Operation {
@@ -284,6 +305,33 @@ impl CaOrders {
                 forget: forget.iter().map(|name| remote(name)).collect::<Result<_, _>>()?,
             }),
         }
+    }
+}
+
+impl MeshCaOrders {
+    pub(super) fn checked(self) -> Result<Operation, ArgsError> {
+        match self {
+            Self::Show { output, central } => central.operation(Order::MeshCaShow(output.output)),
+            Self::ForgetRoot {
+                fingerprint,
+                force,
+                central,
+            } => central.operation(Order::MeshCaForgetRoot {
+                fingerprint: fingerprint_digits(&fingerprint)?,
+                force,
+            }),
+        }
+    }
+}
+
+/// As people copy it: `openssl` writes capitals and colons.
+fn fingerprint_digits(text: &str) -> Result<String, ArgsError> {
+    let digits: String = text.trim().chars().filter(|sign| *sign != ':').collect();
+    let digits = digits.to_ascii_lowercase();
+    if (8..=64).contains(&digits.len()) && digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        Ok(digits)
+    } else {
+        Err(ArgsError::Fingerprint(text.to_owned()))
     }
 }
 

@@ -37,6 +37,13 @@ const RECOVERY_PERIODS: (Duration, Duration) = (Duration::from_secs(1), Duration
 /// How long after its end a certificate is good for a recovery where nothing else is said.
 const RECOVERY_PERIOD: Duration = Duration::from_hours(90 * 24);
 
+/// How long the CA of a remote may live.
+const MESH_LIFETIMES: (Duration, Duration) = (Duration::from_secs(3), Duration::from_hours(3650 * 24));
+
+/// How long it lives where nothing else is said. Citadel gives workloads 90 days: what it signed last before its own CA
+/// was renewed must end before that CA does.
+const MESH_LIFETIME: Duration = Duration::from_hours(365 * 24);
+
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
     /// Namespace of the hub and of the `RemoteIstio` resources
@@ -61,6 +68,8 @@ pub(super) struct RunArgs {
     link_ca: LinkCaKind,
     #[command(flatten)]
     signing: SigningArgs,
+    #[command(flatten)]
+    mesh: MeshArgs,
     /// Certificate chain of this hub, PEM, leaf first; with --link-ca files
     #[arg(long, env = "REMOTE_ISTIO_CERTIFICATE", value_name = "FILE")]
     certificate: Option<PathBuf>,
@@ -126,6 +135,22 @@ struct SigningArgs {
     recovery_period: Option<Duration>,
 }
 
+/// Signing for the mesh.
+#[derive(Debug, Args)]
+struct MeshArgs {
+    /// Lets remotes with Citadel have a CA of their own below central's mesh CA. It is off unless given, for whoever
+    /// controls the hub can then make any identity of the mesh, and so can each such remote: read docs/security.md
+    #[arg(long, env = "REMOTE_ISTIO_SIGN_MESH_CA")]
+    sign_mesh_ca: bool,
+    /// Secret of central's mesh CA, in the namespace [default: cacerts, else istio-ca-secret]
+    #[arg(long, env = "REMOTE_ISTIO_MESH_CA_SECRET", value_name = "NAME")]
+    mesh_ca_secret: Option<String>,
+    /// How long the CA of a remote lives; it is renewed at two thirds, and what is left must outlast the certificates of
+    /// workloads [default: 365d]
+    #[arg(long, env = "REMOTE_ISTIO_MESH_CERTIFICATE_LIFETIME", value_parser = parse_duration, value_name = "TIME")]
+    mesh_certificate_lifetime: Option<Duration>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum LinkCaKind {
     Made,
@@ -150,6 +175,15 @@ pub enum LinkCa {
     Files(CertificateFiles),
 }
 
+/// How the hub signs for the mesh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeshSigning {
+    /// Name of the Secret of central's mesh CA; nothing: as Istio finds it.
+    pub secret: Option<String>,
+    /// How long the CA of a remote lives.
+    pub lifetime: Duration,
+}
+
 /// Everything the hub can be told, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -171,6 +205,8 @@ pub struct Config {
     pub certificate_lifetime: Duration,
     /// How long after its end a certificate is good for a recovery. Without meaning where certificates lie in files.
     pub recovery_period: Duration,
+    /// How the hub signs for the mesh; nothing unless it is granted.
+    pub mesh_signing: Option<MeshSigning>,
     /// Where agents connect; port 0 takes a free one.
     pub sync_address: SocketAddr,
     /// Where health and metrics are served; port 0 takes a free one.
@@ -223,6 +259,7 @@ impl RunArgs {
             public_enrolment: public("--public-enrolment", self.signing.public_enrolment, &namespace, 8443)?,
             certificate_lifetime: time("--certificate-lifetime", lifetime, LIFETIMES, "24h")?,
             recovery_period: time("--recovery-period", recovery, RECOVERY_PERIODS, "90d")?,
+            mesh_signing: self.mesh.checked()?,
             sync_address: self.sync_address,
             metrics_address: self.metrics_address,
             replica: replica(self.replica)?,
@@ -253,6 +290,29 @@ impl SigningArgs {
                 needed: "made or secret",
             }),
         }
+    }
+}
+
+impl MeshArgs {
+    fn checked(self) -> Result<Option<MeshSigning>, ArgsError> {
+        if !self.sign_mesh_ca {
+            let given = [
+                ("--mesh-ca-secret", self.mesh_ca_secret.is_some()),
+                ("--mesh-certificate-lifetime", self.mesh_certificate_lifetime.is_some()),
+            ];
+            return match given.into_iter().find(|(_, given)| *given) {
+                None => Ok(None),
+                Some((flag, _)) => Err(ArgsError::NotGranted(flag)),
+            };
+        }
+        let lifetime = self.mesh_certificate_lifetime.unwrap_or(MESH_LIFETIME);
+        Ok(Some(MeshSigning {
+            secret: self
+                .mesh_ca_secret
+                .map(|name| secret_name("--mesh-ca-secret", name))
+                .transpose()?,
+            lifetime: time("--mesh-certificate-lifetime", lifetime, MESH_LIFETIMES, "365d")?,
+        }))
     }
 }
 
@@ -306,13 +366,16 @@ fn public(
     ])
 }
 
-/// The name of the CA's Secret.
+/// The name of the link CA's Secret.
 pub(super) fn secret(given: Option<String>) -> Result<String, ArgsError> {
-    let name = given.unwrap_or_else(|| LINK_CA_SECRET.to_owned());
+    secret_name("--link-ca-secret", given.unwrap_or_else(|| LINK_CA_SECRET.to_owned()))
+}
+
+fn secret_name(flag: &'static str, name: String) -> Result<String, ArgsError> {
     if is_dns_subdomain(&name) {
         Ok(name)
     } else {
-        Err(ArgsError::Secret(name))
+        Err(ArgsError::Secret(flag, name))
     }
 }
 

@@ -65,6 +65,7 @@ fn run_is_what_happens_without_a_command_and_makes_a_ca() {
         public_enrolment: vec![address("remote-istio-hub.istio-system.svc:8443")],
         certificate_lifetime: Duration::from_hours(24),
         recovery_period: Duration::from_hours(90 * 24),
+        mesh_signing: None,
         sync_address: "[::]:8444".parse().expect("an address"),
         metrics_address: "[::]:8080".parse().expect("an address"),
         replica: "a".to_owned(),
@@ -371,5 +372,58 @@ fn page_of_flags_has_the_help_of_every_command() {
             page.contains(help.trim()),
             "docs/flags.md is not current, run `make docs`:\n{help}"
         );
+    }
+}
+
+#[test]
+fn signing_for_the_mesh_is_off_unless_granted_and_its_flags_have_no_meaning_without() {
+    assert_eq!(run(&["--replica", "a"]).mesh_signing, None);
+    let granted = run(&["--replica", "a", "--sign-mesh-ca"]).mesh_signing;
+    let expected = MeshSigning {
+        secret: None,
+        lifetime: Duration::from_hours(365 * 24),
+    };
+    assert_eq!(granted, Some(expected));
+    let given = [
+        "--sign-mesh-ca",
+        "--mesh-ca-secret",
+        "ours",
+        "--mesh-certificate-lifetime",
+        "1h",
+    ];
+    let expected = MeshSigning {
+        secret: Some("ours".to_owned()),
+        lifetime: Duration::from_hours(1),
+    };
+    assert_eq!(run(&given).mesh_signing, Some(expected));
+    for flag in ["--mesh-ca-secret=ours", "--mesh-certificate-lifetime=1h"] {
+        let error = parsed(&["--replica", "a", flag]).expect_err("not granted");
+        assert!(matches!(error, ArgsError::NotGranted(named) if flag.starts_with(named)));
+    }
+    let error = parsed(&["--sign-mesh-ca", "--mesh-ca-secret", "No Name"]).expect_err("no name of a Secret");
+    assert!(matches!(error, ArgsError::Secret("--mesh-ca-secret", _)));
+    let error = parsed(&["--sign-mesh-ca", "--mesh-certificate-lifetime", "1s"]).expect_err("too short");
+    assert!(error.to_string().contains("from 3s to 3650d"), "{error}");
+}
+
+#[test]
+fn root_of_the_mesh_is_named_as_show_or_openssl_print_it() {
+    assert_eq!(
+        order(&["mesh-ca", "show", "-o", "json"]),
+        Order::MeshCaShow(Output::Json)
+    );
+    let forget = |digits: &str, force| Order::MeshCaForgetRoot {
+        fingerprint: digits.to_owned(),
+        force,
+    };
+    let given = order(&["mesh-ca", "forget-root", "AB:CD:EF:01:23"]);
+    assert_eq!(given, forget("abcdef0123", false));
+    assert_eq!(
+        order(&["mesh-ca", "forget-root", "0123abcd", "--force"]),
+        forget("0123abcd", true)
+    );
+    for wrong in ["0123abc", "0123abcz", "", &"0".repeat(65)] {
+        let error = parsed(&["mesh-ca", "forget-root", wrong]).expect_err("no fingerprint");
+        assert!(matches!(error, ArgsError::Fingerprint(_)), "{wrong}");
     }
 }

@@ -14,23 +14,25 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// One certificate, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct CertificateFacts {
-    pub(super) pin: Pin,
-    pub(super) subject: String,
-    pub(super) organization: Option<String>,
-    pub(super) serial: String,
-    pub(super) not_before: SystemTime,
-    pub(super) not_after: SystemTime,
+pub(crate) struct CertificateFacts {
+    pub(crate) pin: Pin,
+    pub(crate) subject: String,
+    pub(crate) organization: Option<String>,
+    pub(crate) serial: String,
+    pub(crate) not_before: SystemTime,
+    pub(crate) not_after: SystemTime,
     /// It is a CA's, and its key may sign certificates.
-    pub(super) may_sign: bool,
+    pub(crate) may_sign: bool,
+    /// How many CAs may stand below it; nothing: any number.
+    pub(crate) path_length: Option<u32>,
     /// Its name can be written again as an issuer's: no part of it has two values, comes twice, or is of a kind that
     /// cannot be written.
-    pub(super) has_plain_name: bool,
+    pub(crate) has_plain_name: bool,
 }
 
 impl CertificateFacts {
     /// Nothing if this is no certificate.
-    pub(super) fn read(der: &[u8]) -> Option<Self> {
+    pub(crate) fn read(der: &[u8]) -> Option<Self> {
         let (rest, certificate) = X509Certificate::from_der(der).ok()?;
         if !rest.is_empty() {
             return None;
@@ -45,6 +47,7 @@ impl CertificateFacts {
             not_before: time_of(validity.not_before.timestamp()),
             not_after: time_of(validity.not_after.timestamp()),
             may_sign: certificate.is_ca() && usage.is_none_or(|usage| usage.value.key_cert_sign()),
+            path_length: path_length(&certificate),
             has_plain_name: has_plain_name(&certificate),
         })
     }
@@ -53,6 +56,11 @@ impl CertificateFacts {
 fn organization(certificate: &X509Certificate<'_>) -> Option<String> {
     let name = certificate.subject().iter_organization().next()?;
     Some(name.as_str().ok()?.to_owned())
+}
+
+fn path_length(certificate: &X509Certificate<'_>) -> Option<u32> {
+    let constraints = certificate.basic_constraints().ok().flatten();
+    constraints.and_then(|constraints| constraints.value.path_len_constraint)
 }
 
 fn has_plain_name(certificate: &X509Certificate<'_>) -> bool {
@@ -78,23 +86,23 @@ fn time_of(seconds: i64) -> SystemTime {
 }
 
 /// Whole seconds since 1970.
-pub(super) fn seconds_of(time: SystemTime) -> u64 {
+pub(crate) fn seconds_of(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// A time for a person, to the second.
-pub(super) fn shown(time: SystemTime) -> String {
+pub(crate) fn shown(time: SystemTime) -> String {
     let seconds = i64::try_from(seconds_of(time)).unwrap_or(i64::MAX);
     Timestamp::from_second(seconds).map_or_else(|_| format!("{seconds} s after 1970"), |time| time.to_string())
 }
 
 /// The certificates of a PEM text, in its order.
-pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
+pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
     CertificateDer::pem_slice_iter(pem).collect()
 }
 
 /// Makes sure that a client's certificate leads to one of the roots, as seen at `at`.
-pub(super) fn verify_client(
+pub(crate) fn verify_client(
     leaf: &CertificateDer<'_>,
     above: &[CertificateDer<'_>],
     roots: &[CertificateDer<'static>],

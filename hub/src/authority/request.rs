@@ -9,7 +9,12 @@ use x509_parser::oid_registry::{
     OID_PKCS1_RSAENCRYPTION, OID_PKCS1_RSASSAPSS, OID_SIG_ED448, OID_SIG_ED25519, Oid,
 };
 use x509_parser::prelude::FromDer as _;
+use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo as KeyInfo;
+
+/// Bits of an RSA key that may become a CA of the mesh.
+const RSA_BITS_MIN: usize = 2_048;
+const RSA_BITS_MAX: usize = 8_192;
 
 /// A request that was found good: its signature is of its own key, and the key is of a kind that is taken. Whatever
 /// names and extensions it asks for are not kept.
@@ -34,6 +39,11 @@ pub enum RequestError {
     /// A key that is too weak, or of a kind that is not taken.
     #[error("the signing request holds {0}: make an ECDSA P-256 key")]
     KeyKind(String),
+    /// The same of a request for an intermediate of the mesh.
+    #[error(
+        "the signing request holds {0}: make an RSA key of 2048 to {RSA_BITS_MAX} bits, or an ECDSA P-256 or P-384 key"
+    )]
+    MeshKeyKind(String),
     /// Broken, or not by the key it holds.
     #[error("the signing request is not signed by the key it holds")]
     Signature,
@@ -45,6 +55,18 @@ impl CertificateRequest {
     /// # Errors
     /// It is too large, cannot be read, holds a key of a kind that is not taken, or is not signed by that key.
     pub fn check(der: &[u8]) -> Result<Self, RequestError> {
+        Self::read(der, refuse_kind)
+    }
+
+    /// The same for an intermediate of the mesh: Citadel reads RSA keys too, and no Ed25519.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub fn check_of_mesh(der: &[u8]) -> Result<Self, RequestError> {
+        Self::read(der, refuse_kind_of_mesh)
+    }
+
+    fn read(der: &[u8], refuse_kind: impl Fn(&KeyInfo<'_>) -> Result<(), RequestError>) -> Result<Self, RequestError> {
         if der.len() > limits::REQUEST_MAX_BYTES {
             return Err(RequestError::TooLarge(der.len()));
         }
@@ -97,6 +119,20 @@ fn refuse_kind(info: &KeyInfo<'_>) -> Result<(), RequestError> {
         name(algorithm)
     };
     Err(RequestError::KeyKind(kind))
+}
+
+fn refuse_kind_of_mesh(info: &KeyInfo<'_>) -> Result<(), RequestError> {
+    let kind = match info.parsed() {
+        Ok(PublicKey::RSA(key)) if (RSA_BITS_MIN..=RSA_BITS_MAX).contains(&key.key_size()) => return Ok(()),
+        Ok(PublicKey::RSA(key)) => format!("an RSA key of {} bits", key.key_size()),
+        _ if info.algorithm.algorithm == OID_SIG_ED25519 => "an Ed25519 key".to_owned(),
+        _ => match refuse_kind(info) {
+            Ok(()) => return Ok(()),
+            Err(RequestError::KeyKind(kind)) => kind,
+            Err(other) => return Err(other),
+        },
+    };
+    Err(RequestError::MeshKeyKind(kind))
 }
 
 fn name(algorithm: &Oid<'_>) -> String {

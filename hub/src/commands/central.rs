@@ -85,7 +85,7 @@ impl Central {
         self.all("the identities cannot be listed").await
     }
 
-    async fn all<K>(&self, attempted: &str) -> Result<Vec<K>, CommandError>
+    pub(super) async fn all<K>(&self, attempted: &str) -> Result<Vec<K>, CommandError>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {

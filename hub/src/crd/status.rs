@@ -6,6 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::PolicyStatus;
+
 /// What the hub knows of the remote.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -34,6 +36,10 @@ pub struct RemoteIstioStatus {
     /// Release of the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_version: Option<String>,
+    /// UID of the remote's kube-system namespace: which cluster the agent is in.
+    #[serde(default, rename = "clusterUID", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub cluster_uid: Option<String>,
     /// Version of the remote's API server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubernetes_version: Option<String>,
@@ -46,6 +52,12 @@ pub struct RemoteIstioStatus {
     /// Per enabled service the addresses sent and applied; at most a minute old.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<ServiceStatus>,
+    /// Per component how far its pods are; counts are at most a minute old.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub components: Vec<ComponentStatus>,
+    /// What the remote lets the hub ask for, as its agent told it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyStatus>,
 }
 
 /// The seed's one-word states.
@@ -111,4 +123,21 @@ pub struct ServiceStatus {
     pub addresses_sent: i64,
     /// Addresses that stand in the remote.
     pub addresses_applied: i64,
+}
+
+/// One component of the remote.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ComponentStatus {
+    /// The block of the spec that asks for it.
+    pub name: String,
+    /// Pods that it should have.
+    pub desired: i64,
+    /// Pods of the newest template.
+    pub updated: i64,
+    /// Pods that are available.
+    pub available: i64,
+    /// Why it is not as it should be, where it is not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
 }

@@ -38,6 +38,10 @@ fn resource_of_the_2019_operator_reads_unmodified() {
         "sidecarInjector": {"replicaCount": 1},
     }))
     .expect("the fields of the seed");
+    let one_replica = Component {
+        replica_count: Some(1),
+        ..Component::default()
+    };
     let expected = RemoteIstioSpec {
         auto_injection_namespaces: vec!["default".to_owned()],
         include_ip_ranges: Some("*".to_owned()),
@@ -61,15 +65,9 @@ fn resource_of_the_2019_operator_reads_unmodified() {
             },
         ],
         control_plane_security_enabled: Some(false),
-        citadel: Some(Component {
-            image: None,
-            replica_count: Some(1),
-        }),
-        sidecar_injector: Some(Component {
-            image: None,
-            replica_count: Some(1),
-        }),
-        proxy: None,
+        citadel: Some(one_replica.clone()),
+        sidecar_injector: Some(one_replica),
+        ..RemoteIstioSpec::default()
     };
     assert_eq!(spec, expected);
 }
@@ -115,4 +113,65 @@ fn only_addresses_that_another_cluster_can_reach_are_static_addresses() {
     ] {
         assert!(!is(text), "{text}");
     }
+}
+
+/// Every field there is, in the words of users' files.
+fn everything() -> serde_json::Value {
+    let terms = serde_json::json!([{
+        "labelSelector": {"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "c", "operator": "Exists"}]},
+        "namespaces": ["istio-system"],
+        "topologyKey": "kubernetes.io/hostname",
+    }]);
+    let component = serde_json::json!({
+        "image": "istio/citadel:1.0.5",
+        "replicaCount": 2,
+        "imagePullPolicy": "Always",
+        "imagePullSecrets": [{"name": "pull"}],
+        "nodeSelector": {"disk": "fast"},
+        "affinity": {
+            "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+                {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]},
+            ]}},
+            "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms},
+        },
+        "tolerations": [{"key": "mesh", "operator": "Exists", "effect": "NoSchedule"}],
+        "resources": {"requests": {"cpu": 1, "memory": "64Mi"}, "limits": {"cpu": "2500m"}},
+    });
+    serde_json::json!({
+        "enabledServices": [],
+        "autoInjectionNamespaces": ["default"],
+        "includeIPRanges": "10.0.0.0/8,fd00::/8",
+        "excludeIPRanges": "10.1.0.0/16",
+        "controlPlaneSecurityEnabled": true,
+        "citadel": component,
+        "sidecarInjector": component,
+        "proxy": {
+            "image": "istio/proxyv2:1.0.5", "imagePullPolicy": "Never", "privileged": true,
+            "resources": {"requests": {"cpu": "10m"}},
+        },
+        "proxyInit": {"image": "istio/proxy_init:1.0.5"},
+        "deletionPolicy": "Orphan",
+        "paused": true,
+        "whenHubLost": {"action": "NotReady", "after": "10m"},
+    })
+}
+
+#[test]
+fn every_field_is_read_and_written_back_as_it_was() {
+    let spec: RemoteIstioSpec = serde_json::from_value(everything()).expect("readable");
+    assert_eq!(serde_json::to_value(&spec).expect("JSON"), everything());
+}
+
+#[test]
+fn every_field_of_the_sample_of_everything_stands_in_the_definition() {
+    let crd: serde_json::Value = serde_json::to_value(RemoteIstio::crd()).expect("JSON");
+    let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    let defined = spec["properties"].as_object().expect("properties");
+    let sample = everything();
+    let named: Vec<&String> = sample.as_object().expect("an object").keys().collect();
+    assert_eq!(defined.keys().collect::<Vec<_>>(), named);
+    assert!(
+        !crd.to_string().contains("Not implemented"),
+        "no field is without effect"
+    );
 }

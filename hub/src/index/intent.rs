@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use remote_istio::model::{Protocol, is_dns_label};
 
+use super::components::{self, ComponentWanted};
 use super::compute::Entry;
 use super::selector::Selector;
 use super::view::{PortView, Target};
@@ -21,6 +22,10 @@ pub(super) struct Intent {
     pub(super) services: Vec<ServiceWanted>,
     /// Namespaces to inject.
     pub(super) injections: BTreeSet<String>,
+    /// What there is at most one of, but for trust.
+    pub(super) components: Vec<ComponentWanted>,
+    /// Citadel is wanted, and with it a trust.
+    pub(super) wants_trust: bool,
     /// What is wrong.
     pub(super) problems: Vec<Problem>,
 }
@@ -39,7 +44,6 @@ pub(super) struct ServiceWanted {
 /// Reads `spec`; every field has an effect or a problem.
 pub(super) fn read(spec: &RemoteIstioSpec, settings: &Settings) -> Intent {
     let mut intent = Intent::default();
-    intent.problems.extend(not_implemented(spec));
     let mut taken = BTreeMap::new();
     for (index, service) in spec.enabled_services.iter().take(SERVICES_MAX).enumerate() {
         let field = format!("spec.enabledServices[{index}]");
@@ -72,6 +76,8 @@ pub(super) fn read(spec: &RemoteIstioSpec, settings: &Settings) -> Intent {
             .push(fatal("TooMany", "spec.enabledServices".to_owned(), message));
     }
     read_injections(spec, &mut intent);
+    intent.components = components::read(spec, &settings.namespace, &mut intent.problems);
+    intent.wants_trust = spec.citadel.is_some();
     intent
 }
 
@@ -218,28 +224,4 @@ fn read_injections(spec: &RemoteIstioSpec, intent: &mut Intent) {
             .problems
             .push(fatal("TooMany", "spec.autoInjectionNamespaces".to_owned(), message));
     }
-}
-
-/// Fields that are accepted and have no effect yet, by name, where they ask for something.
-fn not_implemented(spec: &RemoteIstioSpec) -> impl Iterator<Item = Problem> {
-    let text = |value: &Option<String>, neutral: &[&str]| value.as_deref().is_some_and(|v| !neutral.contains(&v));
-    [
-        ("spec.includeIPRanges", text(&spec.include_ip_ranges, &["", "*"])),
-        ("spec.excludeIPRanges", text(&spec.exclude_ip_ranges, &[""])),
-        (
-            "spec.controlPlaneSecurityEnabled",
-            spec.control_plane_security_enabled == Some(true),
-        ),
-        ("spec.citadel", spec.citadel.is_some()),
-        ("spec.sidecarInjector", spec.sidecar_injector.is_some()),
-        ("spec.proxy", spec.proxy.is_some()),
-    ]
-    .into_iter()
-    .filter(|(_, asked_for)| *asked_for)
-    .map(|(field, _)| Problem {
-        reason: "NotImplemented",
-        field: field.to_owned(),
-        message: "accepted, but not implemented yet: it has no effect on the remote".to_owned(),
-        fatal: false,
-    })
 }

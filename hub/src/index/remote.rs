@@ -6,10 +6,13 @@ use std::sync::Arc;
 use remote_istio::model::{Body, Key, Lane, Object, Snapshot};
 
 use super::compute::{Entry, NOTHING};
+use super::desired::nothing;
 use super::intent::Intent;
 use super::namespace::Namespace;
+use super::trust::Trust;
 use super::{Desired, Problem, RemoteView, ServiceDesired};
-use crate::crd::RELEASE_GUARD_ANNOTATION;
+use crate::crd::{DeletionPolicy, RELEASE_GUARD_ANNOTATION, RemoteIstioSpec};
+use crate::lifecycle::Tombstone;
 
 /// A remote in the index.
 #[derive(Debug)]
@@ -22,6 +25,30 @@ pub(super) struct Remote {
     pub(super) desired: Arc<Desired>,
     /// The lanes as they were last known: what cannot be computed stays as it is here.
     pub(super) held: Lanes,
+    /// As last read.
+    pub(super) lifecycle: Lifecycle,
+    /// Of an earlier `RemoteIstio` of the name, whose agent may still hold what that one asked for.
+    pub(super) tombstone: Option<Arc<Tombstone>>,
+    /// What the mesh CA can do for it, where its intent wants that.
+    pub(super) trust: Trust,
+}
+
+/// What the spec says of its own life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Lifecycle {
+    /// Nothing that changes is sent.
+    pub(super) paused: bool,
+    /// What stands in the remote stays there when it is deleted.
+    pub(super) orphans: bool,
+}
+
+impl Lifecycle {
+    pub(super) fn of(spec: &RemoteIstioSpec) -> Self {
+        Self {
+            paused: spec.paused == Some(true),
+            orphans: spec.deletion_policy == Some(DeletionPolicy::Orphan),
+        }
+    }
 }
 
 /// What to hold, per lane.
@@ -53,17 +80,22 @@ impl Remote {
     pub(super) fn assemble(&mut self, namespaces: &BTreeMap<String, Namespace>, listed: bool, cause: Cause) -> bool {
         let metadata = &self.view.object.metadata;
         let deleting = metadata.deletion_timestamp.is_some();
+        let paused = self.lifecycle.paused && !deleting;
         let mut problems = Vec::new();
         let mut lanes = match &self.intent {
-            _ if deleting => Lanes::from(Lane::ALL.map(|lane| (lane, Arc::new(Snapshot::new(BTreeMap::new(), true))))),
+            _ if deleting => nothing(self.lifecycle.orphans),
+            intent if paused => {
+                problems.extend(intent.iter().flat_map(|intent| intent.problems.iter().cloned()));
+                self.held.clone()
+            }
             Some(intent) => {
                 problems.extend(intent.problems.iter().cloned());
                 self.lanes(intent, namespaces, cause, &mut problems)
             }
             None => Lanes::new(),
         };
-        let known = listed && self.is_listed(namespaces);
-        if !known && !deleting {
+        let known = listed && self.is_listed(namespaces) && (!self.wants_trust() || self.trust.is_known());
+        if !known && !deleting && !paused {
             lanes.clear();
         }
         if let Some(error) = self.view.broken.as_ref().filter(|_| !deleting) {
@@ -79,8 +111,10 @@ impl Remote {
             generation: metadata.generation.unwrap_or_default(),
             deleting,
             services: self.services_desired(&lanes),
+            tombstone: None,
             lanes: lanes.clone(),
             problems,
+            mesh_ca: self.wants_trust().then(|| self.trust.state.clone()),
         };
         self.held.extend(lanes);
         let changed = *self.desired != desired;
@@ -88,6 +122,12 @@ impl Remote {
             self.desired = Arc::new(desired);
         }
         changed
+    }
+
+    /// Whether the mesh CA concerns it.
+    pub(super) fn wants_trust(&self) -> bool {
+        let is_deleting = self.view.object.metadata.deletion_timestamp.is_some();
+        !is_deleting && self.intent.as_ref().is_some_and(|intent| intent.wants_trust)
     }
 
     /// What is followed for one enabled service.
@@ -135,8 +175,19 @@ impl Remote {
         for namespace in &intent.injections {
             hold(Key::injection(namespace), Some(&injection));
         }
+        for wanted in &intent.components {
+            hold(wanted.key.clone(), wanted.object.as_ref());
+        }
+        if let Some((key, trust)) = self.trust.object.as_ref().filter(|_| intent.wants_trust) {
+            hold(key.clone(), Some(trust));
+        }
         let released = self.is_released();
-        let snapshot = |(lane, objects)| (lane, Arc::new(Snapshot::new(objects, released)));
+        let orphaned = self.tombstone.as_ref().is_some_and(|tombstone| tombstone.orphans());
+        let snapshot = |(lane, objects)| {
+            let snapshot = Snapshot::new(objects, released);
+            let snapshot = if orphaned { snapshot.orphaning() } else { snapshot };
+            (lane, Arc::new(snapshot))
+        };
         lanes.into_iter().map(snapshot).collect()
     }
 
@@ -157,8 +208,11 @@ impl Remote {
         }
     }
 
-    /// A person has let the removals of this generation through the guard.
+    /// A person has let the removals of this generation through the guard, or deleted what stood there before it.
     fn is_released(&self) -> bool {
+        if self.tombstone.is_some() {
+            return true;
+        }
         let metadata = &self.view.object.metadata;
         let annotation = metadata
             .annotations

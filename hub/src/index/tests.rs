@@ -1,3 +1,5 @@
+mod components;
+mod lifecycle;
 mod order;
 mod pods;
 mod remotes;

@@ -171,8 +171,9 @@ where
                         return End::Drained;
                     }
                     let desired = opened.followed.borrow_and_update().clone();
-                    self.note_claim(session, desired.is_some());
+                    let was_claimed = session.is_claimed();
                     session.desired(desired);
+                    self.note_claim(session, was_claimed);
                 }
                 () = sleep_until(wake) => {
                     if let Some(end) = overdue(session, next.as_ref(), leave_by) {
@@ -210,9 +211,9 @@ where
             .map_err(End::Protocol)
     }
 
-    fn note_claim(&self, session: &Session, claimed: bool) {
-        let remote = &self.remote;
-        if claimed != session.is_claimed() {
+    fn note_claim(&self, session: &Session, was_claimed: bool) {
+        let (remote, claimed) = (&self.remote, session.is_claimed());
+        if claimed != was_claimed {
             tracing::info!(%remote, claimed, "claim of a session changed");
         }
     }

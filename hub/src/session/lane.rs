@@ -164,6 +164,11 @@ impl LaneSession {
         Ok(())
     }
 
+    /// The remote's policy is another now.
+    pub(super) fn policy_changed(&mut self) {
+        self.outbox.policy_changed();
+    }
+
     /// The agent says that this version of an object stands in the remote.
     pub(super) fn applied(&mut self, key: &Key, version: Version, now: u64, samples: &mut Samples) {
         let cause = self.causes.get_mut(key).filter(|cause| cause.version == version);

@@ -1,4 +1,5 @@
 mod identity;
+mod policy;
 mod script;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,8 @@ use self::script::{
     Agent, MILLISECOND, OPENED_AT, SECOND, Start, World, delta, deltas, frames, hello, status, welcome,
 };
 use super::*;
+use crate::crd::DeletionPolicy;
+use crate::lifecycle::Tombstone;
 use crate::report::CertificateReport;
 
 #[test]
@@ -211,6 +214,72 @@ fn large_config_delta_does_not_hold_back_endpoints() {
         lanes.len() > 2 && lanes[1..].iter().all(|lane| *lane == v1::Lane::Config),
         "{lanes:?}"
     );
+}
+
+/// What is left of a `RemoteIstio` that was let go while the agent of cluster "cluster" was away.
+fn left_behind(cluster_uid: &str, deletion_policy: DeletionPolicy) -> Arc<Desired> {
+    Arc::new(Desired::after(Arc::new(Tombstone {
+        uid: "old".to_owned(),
+        generation: 7,
+        deletion_policy,
+        cluster_uid: cluster_uid.to_owned(),
+        at: String::new(),
+        replica: "hub-0".to_owned(),
+        keys: vec![],
+        further_keys: 0,
+    })))
+}
+
+#[test]
+fn agent_that_comes_back_to_a_tombstone_lets_go_of_everything_and_is_unclaimed_then() {
+    for (policy, orphaned) in [(DeletionPolicy::Delete, false), (DeletionPolicy::Orphan, true)] {
+        let world = World::new().set("pilot", &[1]).service("pilot").service("zipkin").at(0);
+        let mut agent = Agent::default();
+        agent.catch_up(&world);
+        let mut session = agent.open(Start::unclaimed());
+        assert!(!session.is_claimed());
+        session.desired(Some(left_behind("cluster", policy)));
+        assert!(session.is_claimed());
+        let sent = frames(&mut session, 0);
+        let said: Vec<_> = sent
+            .iter()
+            .filter(|frame| script::kind(frame) == "delta")
+            .map(|frame| (delta(frame).complete, delta(frame).released, delta(frame).orphaned))
+            .collect();
+        assert_eq!(said, [(true, true, orphaned); 2]);
+        agent.take_all(&mut session, sent, 0);
+        assert_eq!(agent.held(), 0);
+        assert_eq!(session.report().desired, Some(("old".to_owned(), 7)));
+        session.desired(None);
+        assert!(!session.is_claimed());
+    }
+}
+
+#[test]
+fn tombstone_is_nothing_to_the_agent_of_another_cluster() {
+    let world = World::new().set("pilot", &[1]).at(0);
+    let mut agent = Agent::default();
+    agent.catch_up(&world);
+    let mut session = agent.open(Start::unclaimed());
+    session.desired(Some(left_behind("another", DeletionPolicy::Delete)));
+    assert!(!session.is_claimed());
+    assert_eq!(deltas(&frames(&mut session, 0)), 0);
+    assert_eq!(agent.held(), 1);
+}
+
+#[test]
+fn new_resource_during_the_cleaning_takes_over_and_what_both_have_is_kept() {
+    let old = World::new().set("pilot", &[1]).service("pilot").service("zipkin").at(0);
+    let mut agent = Agent::default();
+    agent.catch_up(&old);
+    let mut session = agent.open(Start::unclaimed());
+    let new = World::new().set("pilot", &[1]).service("pilot").at(0).released();
+    session.desired(Some(left_behind("cluster", DeletionPolicy::Delete)));
+    session.desired(Some(new.desired()));
+    let sent = frames(&mut session, 0);
+    agent.take_all(&mut session, sent, 0);
+    assert_eq!(agent.hashes(), new.hashes(), "zipkin alone went");
+    assert!(session.report().lanes.values().all(|lane| lane.in_sync));
 }
 
 #[test]
@@ -490,6 +559,7 @@ fn report_names_the_agent_and_what_the_lanes_speak_of() {
         },
         trust_epoch: None,
         trust_failure: String::new(),
+        policy: None,
     };
     assert_eq!(report, expected);
 }

@@ -5,12 +5,14 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::api::{Api, Patch, PatchParams};
+use remote_istio::identity::RemoteName;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::entry::Written;
 use crate::api_error;
 use crate::crd::{RemoteIstio, RemoteIstioStatus};
+use crate::lifecycle::{Store, StoreError, Tombstone};
 
 /// Field manager of everything the hub writes.
 const FIELD_MANAGER: &str = "remote-istio-hub";
@@ -30,6 +32,9 @@ pub enum WriteError {
     /// No answer in time.
     #[error("no answer in time")]
     Late,
+    /// A tombstone was not written.
+    #[error(transparent)]
+    Tombstone(#[from] StoreError),
     /// Anything else.
     #[error("{}", api_error::message(.0))]
     Api(#[source] kube::Error),
@@ -43,6 +48,7 @@ impl WriteError {
             Self::Conflict(_) => 409,
             Self::Gone => 404,
             Self::Late => 0,
+            Self::Tombstone(error) => error.code(),
             Self::Api(error) => api_error::code(error),
         }
     }
@@ -61,6 +67,7 @@ struct Answer {
 #[derive(Clone)]
 pub struct StatusApi {
     remotes: Api<Answer>,
+    tombstones: Store,
 }
 
 impl StatusApi {
@@ -68,6 +75,7 @@ impl StatusApi {
     #[must_use]
     pub fn new(client: kube::Client, namespace: &str) -> Self {
         Self {
+            tombstones: Store::new(client.clone(), namespace),
             remotes: Api::namespaced(client, namespace),
         }
     }
@@ -95,6 +103,17 @@ impl StatusApi {
         let patch = Patch::Merge(finalizers_body(read, finalizers));
         let name = read.name.as_deref().unwrap_or_default();
         answered(self.remotes.patch(name, &parameters, &patch)).await
+    }
+
+    /// Writes the tombstone of a remote.
+    ///
+    /// # Errors
+    /// The write was not done, or no answer came.
+    pub async fn write_tombstone(&self, remote: &RemoteName, tombstone: &Tombstone) -> Result<(), WriteError> {
+        self.tombstones
+            .put(remote, tombstone)
+            .await
+            .map_err(WriteError::Tombstone)
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::conditions::{CONNECTED, OURS, PENDING, READY, stored};
+use super::conditions::{CONNECTED, NOT_READY, OURS, PENDING, READY, stored};
 use crate::crd::RemoteIstioStatus;
 
 /// Between two writes of one remote's status, however often it flips.
@@ -71,6 +71,10 @@ fn sorted(status: &RemoteIstioStatus) -> RemoteIstioStatus {
 fn outline(status: &RemoteIstioStatus) -> RemoteIstioStatus {
     let mut outline = status.clone();
     outline.error_message = outline.error_message.map(|_| String::new());
+    for component in &mut outline.components {
+        (component.desired, component.updated, component.available) = (0, 0, 0);
+        component.message.clear();
+    }
     outline
         .conditions
         .iter_mut()
@@ -81,14 +85,15 @@ fn outline(status: &RemoteIstioStatus) -> RemoteIstioStatus {
     outline
 }
 
-/// A session that took the place of another is one too: an unchanged world is settled again in a moment, and the status
+/// Pods that are replaced come back in a moment too, mostly. A session that took the place of another is one too: an unchanged world is settled again in a moment, and the status
 /// of each remote is then written once, not twice, after a restart of the hub.
 fn is_dip(before: &RemoteIstioStatus, wanted: &RemoteIstioStatus) -> bool {
     let is_pending = |ready: &Condition| ready.reason == PENDING;
+    let is_unsettled = |ready: &Condition| is_pending(ready) || ready.reason == NOT_READY;
     let connected = |status| stored(Some(status), CONNECTED).map(|connected| connected.status.clone());
     before.observed_generation == wanted.observed_generation
         && connected(before) == connected(wanted)
-        && stored(Some(wanted), READY).is_some_and(is_pending)
+        && stored(Some(wanted), READY).is_some_and(is_unsettled)
         && stored(Some(before), READY).is_some_and(|ready| !is_pending(ready))
 }
 

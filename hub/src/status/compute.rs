@@ -2,13 +2,16 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+use super::allowed::{allowed, policy};
+use super::components::components;
 use super::conditions::{
-    ACCEPTED, APPLIED, CERTIFICATE_VALID, CONNECTED, FIELDS_IMPLEMENTED, IDENTITY_CONFLICT, READY, Verdict, accepted,
-    applied, connected, fields_implemented, ready, stored, time,
+    ACCEPTED, ALLOWED, APPLIED, CERTIFICATE_VALID, CONNECTED, IDENTITY_CONFLICT, MESH_TRUST, NOT_READY, PAUSED, READY, Verdict,
+    accepted, applied, connected, ready, stored, time,
 };
 use super::facts::Facts;
 use super::findings::problems;
 use super::identity::{certificate_valid, identity_conflict};
+use super::mesh_trust::mesh_trust;
 use crate::crd::{RemoteIstioStatus, ServiceStatus, SessionStatus, State};
 use crate::report::SessionEpoch;
 
@@ -36,6 +39,7 @@ pub fn status(facts: &Facts<'_>, replica: &str, now_unix: i64) -> RemoteIstioSta
             .map(time)
             .or_else(|| before?.last_contact.clone()),
         agent_version: session.map_or_else(|| before?.agent_version.clone(), |session| text(&session.agent_release)),
+        cluster_uid: session.map_or_else(|| before?.cluster_uid.clone(), |session| text(&session.cluster_uid)),
         kubernetes_version: session.map_or_else(
             || before?.kubernetes_version.clone(),
             |session| text(&session.kubernetes_version),
@@ -46,6 +50,8 @@ pub fn status(facts: &Facts<'_>, replica: &str, now_unix: i64) -> RemoteIstioSta
             |session| Some(session_status(session.epoch)),
         ),
         services: services(facts),
+        components: components(facts),
+        policy: policy(facts),
     }
 }
 
@@ -63,9 +69,10 @@ struct Verdicts {
     connected: Verdict,
     certificate: Verdict,
     conflict: Option<Verdict>,
+    allowed: Option<Verdict>,
     accepted: Verdict,
     applied: Verdict,
-    fields_implemented: Option<Verdict>,
+    mesh_trust: Option<Verdict>,
     ready: Verdict,
 }
 
@@ -76,7 +83,8 @@ impl Verdicts {
             ready: ready(facts, &connected, &accepted, &applied),
             certificate: certificate_valid(facts, now_unix),
             conflict: identity_conflict(facts),
-            fields_implemented: fields_implemented(facts),
+            allowed: allowed(facts),
+            mesh_trust: mesh_trust(facts),
             connected,
             accepted,
             applied,
@@ -96,6 +104,7 @@ impl Verdicts {
             None => (State::Reconciling, message()),
             Some(_) if self.ready.is_true() => (State::Available, None),
             Some(_) if self.ready.is_failure => (State::ReconcileFailed, message()),
+            Some(_) if [NOT_READY, PAUSED].contains(&self.ready.reason.as_str()) => (State::Reconciling, message()),
             Some(_) => (State::Reconciling, None),
         }
     }
@@ -123,13 +132,12 @@ impl Verdicts {
         ];
         let conflict = self.conflict.as_ref();
         conditions.extend(conflict.map(|conflict| conflict.condition(IDENTITY_CONFLICT, facts, generation, now_unix)));
+        let allowed = self.allowed.as_ref();
+        conditions.extend(allowed.map(|verdict| verdict.condition(ALLOWED, facts, facts.observed_generation(), now_unix)));
         conditions.push(self.accepted.condition(ACCEPTED, facts, accepted, now_unix));
         conditions.push(self.applied.condition(APPLIED, facts, said(APPLIED), now_unix));
-        let fields = match &self.fields_implemented {
-            Some(verdict) => Some(verdict.condition(FIELDS_IMPLEMENTED, facts, facts.observed_generation(), now_unix)),
-            None => stored(facts.previous(), FIELDS_IMPLEMENTED).cloned(),
-        };
-        conditions.extend(fields);
+        let mesh_trust = self.mesh_trust.as_ref();
+        conditions.extend(mesh_trust.map(|verdict| verdict.condition(MESH_TRUST, facts, said(MESH_TRUST), now_unix)));
         conditions.push(self.ready.condition(READY, facts, generation, now_unix));
         conditions
     }

@@ -6,9 +6,11 @@ use kube::ResourceExt as _;
 use remote_istio::limits::detail;
 
 use super::facts::Facts;
-use super::findings::{Finding, application, not_implemented, problems, refusals, summary};
+use super::findings::{Finding, application, problems, refusals, summary};
 use super::identity::revocation;
-use crate::crd::{FINALIZER, RemoteIstioStatus};
+use crate::crd::{FORCE_DELETE_ANNOTATION, RemoteIstioStatus};
+use crate::index::Desired;
+use crate::lifecycle::TOMBSTONES_CONFIG_MAP;
 
 /// An agent holds a session.
 pub const CONNECTED: &str = "Connected";
@@ -20,24 +22,31 @@ pub const APPLIED: &str = "Applied";
 pub const CERTIFICATE_VALID: &str = "CertificateValid";
 /// Two agents claim to be this remote.
 pub const IDENTITY_CONFLICT: &str = "IdentityConflict";
-/// Every field that is set has an effect.
-pub const FIELDS_IMPLEMENTED: &str = "FieldsImplemented";
+/// The remote's Citadel has an intermediate of the mesh to sign with. Only where it has Citadel.
+pub const MESH_TRUST: &str = "MeshTrust";
+/// The remote's policy allows everything it should hold.
+pub const ALLOWED: &str = "Allowed";
 /// Sums up.
 pub const READY: &str = "Ready";
 
 /// The conditions that the hub writes; others are somebody else's.
-pub const OURS: [&str; 7] = [
+pub const OURS: &[&str] = &[
     CONNECTED,
     CERTIFICATE_VALID,
     IDENTITY_CONFLICT,
+    ALLOWED,
     ACCEPTED,
     APPLIED,
-    FIELDS_IMPLEMENTED,
+    MESH_TRUST,
     READY,
 ];
 
+/// Reason while a person wants nothing to be sent.
+pub const PAUSED: &str = "Paused";
 /// Reason of what is merely on its way.
 pub const PENDING: &str = "Pending";
+/// Reason while what stands in the remote is not all up.
+pub const NOT_READY: &str = "NotReady";
 /// Reason while an agent that once joined is away.
 pub const AGENT_DISCONNECTED: &str = "AgentDisconnected";
 /// Reason while the certificates of a remote do not count.
@@ -78,12 +87,21 @@ impl Verdict {
         })
     }
 
-    fn unknown() -> Self {
+    pub(super) fn unknown() -> Self {
         Self::new(
             "Unknown",
             "NoAgent",
             "nothing is known before an agent connects".to_owned(),
         )
+    }
+
+    pub(super) fn unknown_by(reason: &str, message: &str) -> Self {
+        Self::new("Unknown", reason, message.to_owned())
+    }
+
+    /// What was known last.
+    pub(super) fn as_before(before: &Condition) -> Self {
+        as_before(before)
     }
 
     fn new(status: &'static str, reason: &str, message: String) -> Self {
@@ -174,7 +192,7 @@ pub fn accepted(facts: &Facts<'_>) -> Verdict {
     if let Some(verdict) = Verdict::blocked(&problems(facts, true)) {
         return verdict;
     }
-    let Some(session) = facts.session else {
+    let Some(session) = facts.session.filter(|_| !facts.is_unsaid()) else {
         return last_known(facts, ACCEPTED, &["AllAccepted", "ObjectsRefused", PENDING]);
     };
     if let Some(verdict) = Verdict::blocked(&refusals(&session.refused)) {
@@ -195,7 +213,7 @@ pub fn accepted(facts: &Facts<'_>) -> Verdict {
 /// Whether everything accepted stands in the remote. Without a session what was known last stays.
 #[must_use]
 pub fn applied(facts: &Facts<'_>) -> Verdict {
-    if facts.session.is_none() {
+    if facts.session.is_none() || facts.is_unsaid() {
         let unknown_to_agents = ["NoAgent"];
         return last_known_except(facts, APPLIED, &unknown_to_agents);
     }
@@ -206,28 +224,13 @@ pub fn applied(facts: &Facts<'_>) -> Verdict {
     if application.pending > 0 || !facts.in_sync() {
         return Verdict::fails(PENDING, "the agent has not applied everything yet");
     }
+    if let Some(first) = application.waiting.first() {
+        return Verdict::fails(first.reason, summary(&application.waiting));
+    }
     match application.decided.first() {
         Some(first) => Verdict::holds(first.reason, summary(&application.decided)),
         None => Verdict::holds("AllApplied", "everything accepted stands in the remote"),
     }
-}
-
-/// Whether every field that is set has an effect; `None` while nothing was computed.
-#[must_use]
-pub fn fields_implemented(facts: &Facts<'_>) -> Option<Verdict> {
-    facts.desired?;
-    let fields = not_implemented(facts);
-    if fields.is_empty() {
-        return Some(Verdict::holds(
-            "AllImplemented",
-            "every field that is set has an effect",
-        ));
-    }
-    let message = format!(
-        "accepted, but without effect in this release: {}; everything else is carried out",
-        fields.join(", ")
-    );
-    Some(Verdict::fails("NotImplemented", message))
 }
 
 /// Sums up the others.
@@ -237,6 +240,9 @@ pub fn ready(facts: &Facts<'_>, connected: &Verdict, accepted: &Verdict, applied
         return deleting(facts, applied);
     }
     let hub_sees_failure = accepted.is_failure && !problems(facts, true).is_empty();
+    if facts.is_paused() && !hub_sees_failure && !connected.is_failure {
+        return paused(facts, connected);
+    }
     let first = [
         (hub_sees_failure, accepted),
         (true, connected),
@@ -255,24 +261,40 @@ pub fn ready(facts: &Facts<'_>, connected: &Verdict, accepted: &Verdict, applied
 }
 
 fn deleting(facts: &Facts<'_>, applied: &Verdict) -> Verdict {
+    let orphans = facts.desired.is_some_and(Desired::orphans);
+    let outcome = if orphans { "let go of" } else { "remove" };
     let force = format!(
-        "to give up what stands in the remote, remove finalizer {FINALIZER} by hand: kubectl -n {} patch remoteistio \
-         {} --type=merge -p '{{\"metadata\":{{\"finalizers\":null}}}}'",
+        "to go on without it: kubectl -n {} annotate remoteistio {} {FORCE_DELETE_ANNOTATION}=true, then what is left is \
+         written down in ConfigMap {TOMBSTONES_CONFIG_MAP} and the agent will {outcome} it once it can",
         facts.remote.namespace().unwrap_or_default(),
         facts.name()
     );
     if facts.session.is_none() && facts.has_joined() {
-        let message = format!("waits for the agent to return and remove what it holds; {force}");
+        let message = format!("waits for the agent to return and {outcome} what it holds; {force}");
         return Verdict::fails("Deleting", message);
     }
-    if applied.is_failure {
+    if applied.is_failure || applied.reason == NOT_READY {
         let message = format!("{}; {force}", applied.message);
         return Verdict {
-            is_failure: true,
+            is_failure: applied.is_failure,
             ..Verdict::fails("Deleting", message)
         };
     }
-    Verdict::fails("Deleting", "waits for the agent to remove what it holds")
+    Verdict::fails("Deleting", format!("waits for the agent to {outcome} what it holds"))
+}
+
+/// Nobody can say that it is as its spec wants it: that is not carried out.
+fn paused(facts: &Facts<'_>, connected: &Verdict) -> Verdict {
+    let Facts { session, .. } = facts;
+    let away = match session {
+        Some(_) => String::new(),
+        None => format!("; {}", connected.message),
+    };
+    Verdict::new(
+        "Unknown",
+        PAUSED,
+        format!("paused: the remote keeps what it has, and no change is sent; set spec.paused to false to go on{away}"),
+    )
 }
 
 pub(super) fn last_known(facts: &Facts<'_>, kind: &str, said_by_agents: &[&str]) -> Verdict {

@@ -6,14 +6,17 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use remote_istio::process::Backoff;
 
+use super::allowed::Judgement;
 use super::authority::{Authority, Claims, Standing};
 use super::changes::{Pace, difference};
 use super::compute::status;
+use super::conditions::time;
 use super::facts::Facts;
 use super::finalizer::{Cleanup, Finalizer, holds_finalizer};
 use super::identity::Identity;
-use crate::crd::{FINALIZER, RemoteIstio, RemoteIstioStatus};
+use crate::crd::{DeletionPolicy, FINALIZER, RemoteIstio, RemoteIstioStatus};
 use crate::index::Desired;
+use crate::lifecycle::Tombstone;
 use crate::report::SessionReport;
 
 /// First and largest pause after a failed write of one remote.
@@ -82,6 +85,8 @@ pub enum Step {
         /// What to write.
         finalizers: Vec<String>,
     },
+    /// Write down what stands in a remote that is not waited for.
+    Tombstone(Box<Tombstone>),
 }
 
 /// What the writer remembers of one remote.
@@ -91,8 +96,11 @@ pub struct Entry {
     claims: Claims,
     cleanup: Cleanup,
     backoff: Backoff,
+    judgement: Judgement,
     /// The answer to the last write, until the watch has brought it.
     written: Option<Written>,
+    /// UID of the resource whose tombstone stands.
+    buried: Option<String>,
 }
 
 impl Entry {
@@ -103,8 +111,10 @@ impl Entry {
             pace: Pace::default(),
             claims: Claims::default(),
             cleanup: Cleanup::default(),
+            judgement: Judgement::default(),
             backoff: Backoff::new(RETRY_PAUSE, seed),
             written: None,
+            buried: None,
         }
     }
 
@@ -119,9 +129,15 @@ impl Entry {
             ..
         } = seen;
         let facts = Facts::new(&object, desired, session, disconnected_at, identity);
-        let finalizer = self.cleanup.decide(&facts, here.leads, here.now);
+        let mut finalizer = self.cleanup.decide(&facts, here.leads, here.now);
         if here.now < self.pace.not_before() {
             return Step::At(self.pace.not_before());
+        }
+        if finalizer == Finalizer::Force {
+            if self.buried.is_none() || self.buried != object.metadata.uid {
+                return Step::Tombstone(Box::new(tombstone(&facts, here)));
+            }
+            finalizer = Finalizer::Remove;
         }
         let held = object.metadata.finalizers.iter().flatten();
         let mut finalizers: Vec<String> = held.filter(|name| *name != FINALIZER).cloned().collect();
@@ -133,12 +149,19 @@ impl Entry {
                 let read = Box::new(object.metadata.clone());
                 return Step::Finalizers { read, finalizers };
             }
+            // It was turned into one of the others above.
+            Finalizer::Force => return Step::Nothing,
             // It goes by itself; a status would only race with that.
             Finalizer::Leave if facts.is_deleting() && !holds_finalizer(&object) => return Step::Nothing,
             Finalizer::Leave => None,
             Finalizer::Wait(moment) => Some(moment),
         };
-        let step = earlier(self.status_step(&facts, here), again);
+        let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+        let mut judgement = std::mem::take(&mut self.judgement);
+        judgement.update(facts.session, facts.previous(), namespace, facts.desired);
+        let step = self.status_step(&facts.with_judgement(&judgement), here);
+        self.judgement = judgement;
+        let step = earlier(step, again);
         earlier(step, identity.changes_at(here.now, here.now_unix))
     }
 
@@ -183,6 +206,12 @@ impl Entry {
         self.wrote(written);
     }
 
+    /// The tombstone of the resource of this UID was written.
+    pub fn wrote_tombstone(&mut self, uid: &str) {
+        self.backoff.reset();
+        self.buried = Some(uid.to_owned());
+    }
+
     fn wrote(&mut self, written: Written) {
         self.backoff.reset();
         self.written = Some(written);
@@ -216,6 +245,19 @@ impl Entry {
         }
         Cow::Owned(newest)
     }
+}
+
+fn tombstone(facts: &Facts<'_>, here: Here<'_>) -> Tombstone {
+    let of_session = facts.session.map(|session| session.cluster_uid.as_str());
+    let stored = facts.previous().and_then(|status| status.cluster_uid.as_deref());
+    let cluster_uid = of_session.or(stored).unwrap_or_default();
+    let at = time(here.now_unix).0.to_string();
+    let mut tombstone = Tombstone::of(facts.remote, cluster_uid, here.replica, at);
+    // As it was read last, where it cannot be read any more.
+    if facts.desired.is_some_and(Desired::orphans) {
+        tombstone.deletion_policy = DeletionPolicy::Orphan;
+    }
+    tombstone
 }
 
 fn earlier(step: Step, moment: Option<u64>) -> Step {

@@ -3,6 +3,7 @@
 use kube::ResourceExt as _;
 use remote_istio::model::Lane;
 
+use super::allowed::Judgement;
 use super::identity::Identity;
 use crate::crd::{RemoteIstio, RemoteIstioStatus};
 use crate::index::Desired;
@@ -21,6 +22,8 @@ pub struct Facts<'a> {
     pub disconnected_at: Option<i64>,
     /// Who the remote is.
     pub identity: Identity<'a>,
+    /// What its policy says of what it should hold; nothing where nobody has judged.
+    pub judgement: Option<&'a Judgement>,
 }
 
 impl<'a> Facts<'a> {
@@ -40,6 +43,16 @@ impl<'a> Facts<'a> {
             session,
             disconnected_at,
             identity,
+            judgement: None,
+        }
+    }
+
+    /// With what the remote's policy says of what it should hold.
+    #[must_use]
+    pub fn with_judgement(self, judgement: &'a Judgement) -> Self {
+        Self {
+            judgement: Some(judgement),
+            ..self
         }
     }
 
@@ -73,6 +86,19 @@ impl<'a> Facts<'a> {
     #[must_use]
     pub fn is_deleting(&self) -> bool {
         self.remote.metadata.deletion_timestamp.is_some()
+    }
+
+    /// Whether a person wants nothing to be sent.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.remote.spec.paused == Some(true) && !self.is_deleting()
+    }
+
+    /// Paused, and this hub has not sent anything since it started: it does not know what the agent should hold.
+    #[must_use]
+    pub fn is_unsaid(&self) -> bool {
+        let knows_lanes = |desired: &Desired| Lane::ALL.iter().all(|lane| desired.lanes.contains_key(lane));
+        self.is_paused() && !self.desired.is_some_and(knows_lanes)
     }
 
     /// Whether an agent has ever joined, as far as the resource and this replica know.

@@ -1,16 +1,9 @@
 //! When a `RemoteIstio` gets our finalizer, and when it is let go. Pure.
 
-use std::time::Duration;
-
-use super::changes::after;
 use super::facts::Facts;
-use super::findings::is_gone;
-use crate::crd::{FINALIZER, RemoteIstio};
-use crate::report::{SessionEpoch, SessionReport};
-
-/// A session that has not named any object since it opened must have been quiet for so long before that counts as
-/// "nothing left": longer than the interval of heartbeats, as the backlog comes with them.
-pub const QUIET: Duration = Duration::from_secs(15);
+use super::findings::application;
+use crate::crd::{FINALIZER, FORCE_DELETE_ANNOTATION, RemoteIstio};
+use crate::lifecycle::{Cleared, Clearing};
 
 /// What to do with the finalizer now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +14,8 @@ pub enum Finalizer {
     Add,
     /// Remove it: the remote holds nothing any more, or never did.
     Remove,
+    /// Remove it once a tombstone stands: a person does not want to wait for the remote.
+    Force,
     /// Ask again at this moment, nanoseconds on the hub's monotonic clock.
     Wait(u64),
 }
@@ -28,18 +23,15 @@ pub enum Finalizer {
 /// What was seen of a remote that is about to lose everything.
 #[derive(Clone, Debug, Default)]
 pub struct Cleanup {
-    /// The session that named objects which stand in the remote.
-    named_objects: Option<SessionEpoch>,
-    /// Since when nothing seems to be left, and for which session.
-    empty_since: Option<(SessionEpoch, u64)>,
+    clearing: Clearing,
 }
 
 impl Cleanup {
     /// What to do, by what is known at `now`. Must be asked at each change of the session's report.
     pub fn decide(&mut self, facts: &Facts<'_>, leads: bool, now: u64) -> Finalizer {
         let held = holds_finalizer(facts.remote);
-        if let Some(session) = facts.session.filter(|session| names_objects(session)) {
-            self.named_objects = Some(session.epoch);
+        if let Some(session) = facts.session {
+            self.clearing.saw(session);
         }
         match (facts.is_deleting(), held) {
             (false, false) if facts.session.is_some_and(|session| session.claimed) => Finalizer::Add,
@@ -49,36 +41,21 @@ impl Cleanup {
     }
 
     fn let_go(&mut self, facts: &Facts<'_>, leads: bool, now: u64) -> Finalizer {
+        let forced = is_forced(facts.remote);
         let Some(session) = facts.session else {
-            self.empty_since = None;
-            let never_joined = !facts.has_joined();
-            return if never_joined && leads {
-                Finalizer::Remove
-            } else {
-                Finalizer::Leave
+            self.clearing.lost();
+            return match (leads, facts.has_joined()) {
+                (true, false) => Finalizer::Remove,
+                (true, true) if forced => Finalizer::Force,
+                _ => Finalizer::Leave,
             };
         };
-        if !is_empty(facts, session) {
-            self.empty_since = None;
-            return Finalizer::Leave;
-        }
-        if self.named_objects == Some(session.epoch) {
-            return Finalizer::Remove;
-        }
-        if session.backlog > 0 {
-            self.empty_since = None;
-            return Finalizer::Leave;
-        }
-        let since = match self.empty_since {
-            Some((epoch, since)) if epoch == session.epoch => since,
-            _ => now,
-        };
-        self.empty_since = Some((session.epoch, since));
-        let until = after(since, QUIET);
-        if now < until {
-            Finalizer::Wait(until)
-        } else {
-            Finalizer::Remove
+        match self.clearing.look(session, accepts_nothing(facts), now) {
+            Cleared::Yes => Finalizer::Remove,
+            Cleared::At(moment) => Finalizer::Wait(moment),
+            // Whatever can still go is waited for.
+            Cleared::No if forced && is_stuck(facts) => Finalizer::Force,
+            Cleared::No => Finalizer::Leave,
         }
     }
 }
@@ -94,16 +71,28 @@ pub fn holds_finalizer(remote: &RemoteIstio) -> bool {
         .any(|name| name == FINALIZER)
 }
 
-/// The agent accepted that both lanes are empty, and nothing it named still stands.
-fn is_empty(facts: &Facts<'_>, session: &SessionReport) -> bool {
+/// Whether a person wants it gone although its remote still holds something.
+fn is_forced(remote: &RemoteIstio) -> bool {
+    let annotations = remote.metadata.annotations.as_ref();
+    annotations
+        .and_then(|all| all.get(FORCE_DELETE_ANNOTATION))
+        .map(|value| value.trim())
+        == Some("true")
+}
+
+/// The agent accepted that both lanes are empty.
+fn accepts_nothing(facts: &Facts<'_>) -> bool {
     let asked_for = facts
         .desired
         .is_some_and(|desired| desired.deleting && desired.lanes.values().all(|lane| lane.objects().is_empty()));
-    asked_for && facts.in_sync() && session.refused.is_empty() && !names_objects(session)
+    asked_for && facts.in_sync()
 }
 
-fn names_objects(session: &SessionReport) -> bool {
-    session.applied.values().any(|applied| !is_gone(applied))
+/// The agent has removed what it can, and cannot remove the rest.
+fn is_stuck(facts: &Facts<'_>) -> bool {
+    let application = application(facts);
+    let is_held_up = !application.failures.is_empty() || !application.waiting.is_empty();
+    accepts_nothing(facts) && application.pending == 0 && is_held_up
 }
 
 #[cfg(test)]

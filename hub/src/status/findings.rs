@@ -6,11 +6,8 @@ use remote_istio::model::{Applied, ApplyState, Key};
 use super::facts::Facts;
 use crate::index::Problem;
 
-/// Reason of a [`Problem`] that is only said: the field has no effect yet.
-pub const NOT_IMPLEMENTED: &str = "NotImplemented";
-
 /// Of one finding in a condition; leaves room for what is said around it.
-const FINDING_MAX_CHARACTERS: usize = 500;
+pub(super) const FINDING_MAX_CHARACTERS: usize = 500;
 
 /// Something that a person may have to act on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,17 +25,19 @@ pub struct Application {
     pub failures: Vec<Finding>,
     /// Objects where a user's own decision in the remote wins.
     pub decided: Vec<Finding>,
+    /// Objects that wait for something in the remote: for pods, or for what they build on.
+    pub waiting: Vec<Finding>,
     /// Objects still on their way.
     pub pending: usize,
 }
 
-/// What only the hub can see to be wrong: fatal ones first, without those that are merely not implemented.
+/// What only the hub can see to be wrong: what is fatal, or what is only said.
 #[must_use]
 pub fn problems(facts: &Facts<'_>, fatal: bool) -> Vec<Finding> {
     let problems = facts.desired.map_or(&[][..], |desired| &desired.problems);
     problems
         .iter()
-        .filter(|problem| problem.fatal == fatal && problem.reason != NOT_IMPLEMENTED)
+        .filter(|problem| problem.fatal == fatal)
         .map(
             |Problem {
                  reason, field, message, ..
@@ -48,20 +47,6 @@ pub fn problems(facts: &Facts<'_>, fatal: bool) -> Vec<Finding> {
             },
         )
         .collect()
-}
-
-/// The fields that have no effect yet, by name.
-#[must_use]
-pub fn not_implemented(facts: &Facts<'_>) -> Vec<String> {
-    let problems = facts.desired.map_or(&[][..], |desired| &desired.problems);
-    let mut fields: Vec<String> = problems
-        .iter()
-        .filter(|problem| problem.reason == NOT_IMPLEMENTED)
-        .map(|problem| problem.field.clone())
-        .collect();
-    fields.sort();
-    fields.dedup();
-    fields
 }
 
 /// What the agent refused.
@@ -116,6 +101,7 @@ impl Application {
             ApplyState::Applied => {}
             ApplyState::Removed => self.pending += 1,
             ApplyState::UserDecided => self.decided.push(finding(key, applied, "is not applied")),
+            ApplyState::NotReady => self.waiting.push(finding(key, applied, "is not ready")),
             _ => self.failures.push(finding(key, applied, "cannot be applied")),
         }
     }
@@ -125,6 +111,7 @@ impl Application {
         match (applied.version, applied.state) {
             _ if is_gone(applied) => {}
             (Some(_), _) | (None, ApplyState::Applied) => self.pending += 1,
+            (None, ApplyState::NotReady) => self.waiting.push(finding(key, applied, "is not removed yet")),
             (None, _) => self.failures.push(finding(key, applied, "cannot be removed")),
         }
     }
@@ -178,7 +165,7 @@ fn remedy_of_refusal(reason: NackReason) -> &'static str {
         NackReason::Invalid => "correct its entry in the RemoteIstio, or report a defect",
         NackReason::TooLarge => "make its entry in the RemoteIstio select less",
         NackReason::UnknownKind => "update the agent to the release of the hub",
-        NackReason::Policy => "allow it in the agent's configuration, or take it out of the RemoteIstio",
+        NackReason::Policy => "allow it in the remote's policy, or take it out of the RemoteIstio",
         NackReason::BaseMismatch | NackReason::Stale => "it is sent again by itself",
         NackReason::GuardHeld => {
             "so many removals at once need a release: set annotation istio.banzaicloud.io/release-guard of the \
@@ -190,9 +177,11 @@ fn remedy_of_refusal(reason: NackReason) -> &'static str {
 fn remedy_of_state(key: &Key, state: ApplyState) -> String {
     match state {
         ApplyState::Foreign => {
-            "an object of that name belongs to somebody else; delete it in the remote, or rename the service".to_owned()
+            "an object of that name belongs to somebody else; delete it in the remote, have it adopted as said, or take \
+             its entry out of the RemoteIstio"
+                .to_owned()
         }
-        ApplyState::Forbidden => "apply the roles that come with the agent in the remote".to_owned(),
+        ApplyState::Forbidden => "apply the roles that come with the agent in the remote, or allow it there".to_owned(),
         ApplyState::NamespaceMissing => format!("create namespace {} in the remote", key.namespace()),
         ApplyState::Rejected => "see what the remote's API server said: validation, a quota or a webhook".to_owned(),
         ApplyState::Unavailable => "the remote's API server does not answer; it is tried again by itself".to_owned(),

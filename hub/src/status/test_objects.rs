@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use remote_istio::lane::{Nack, NackReason};
 use remote_istio::model::{Applied, ApplyState, Body, Key, Lane, Object, ServiceIntent, Snapshot, Version};
 
+use super::allowed::Judgement;
 use super::compute;
 use super::conditions::{stored, time};
 use super::facts::Facts;
@@ -97,7 +98,10 @@ impl World {
     }
 
     pub(super) fn status(&self, now_unix: i64) -> RemoteIstioStatus {
-        compute::status(&self.facts(), REPLICA, now_unix)
+        let (session, before) = (self.session.as_ref(), self.remote.status.as_ref());
+        let (mut judgement, facts) = (Judgement::default(), self.facts());
+        judgement.update(session, before, "istio-system", facts.desired);
+        compute::status(&facts.with_judgement(&judgement), REPLICA, now_unix)
     }
 
     pub(super) fn facts(&self) -> Facts<'_> {
@@ -199,7 +203,15 @@ pub(super) fn desired(generation: i64) -> Desired {
             key: pilot(),
             addresses: 3,
         }],
+        mesh_ca: None,
+        tombstone: None,
     }
+}
+
+/// Desires these on the config lane, and nothing else there; nothing is reported of them.
+pub(super) fn with_objects<const N: usize>(world: &mut World, objects: [(Key, Object); N]) {
+    let desired = world.desired.as_mut().expect("this world is computed");
+    desired.lanes.insert(Lane::Config, snapshot(objects));
 }
 
 pub(super) fn settled_session(desired: &Desired) -> SessionReport {
@@ -236,6 +248,7 @@ pub(super) fn settled_session(desired: &Desired) -> SessionReport {
         },
         trust_epoch: Some(1),
         trust_failure: String::new(),
+        policy: None,
     }
 }
 

@@ -21,13 +21,14 @@ use super::schedule::Schedule;
 use super::source::{Source, Wake};
 use crate::clock;
 use crate::crd::RemoteIstioStatus;
-use crate::events::{Events, Kind as EventKind, Subject};
+use crate::events::{Events, Kind as EventKind, Reason, Subject};
+use crate::lifecycle::{TOMBSTONES_CONFIG_MAP, Tombstone};
 
 /// Writes on their way at once; one for each remote at most.
 const WRITES_IN_FLIGHT: usize = 8;
 
 /// A write on its way, and what came of it.
-type Write = BoxFuture<'static, (RemoteName, Kind, Result<Written, WriteError>)>;
+type Write = BoxFuture<'static, (RemoteName, Kind, Result<Option<Written>, WriteError>)>;
 
 /// What was written.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +37,8 @@ enum Kind {
     Status(Option<Box<RemoteIstioStatus>>),
     /// Finalizers.
     Finalizers,
+    /// The tombstone of a resource that is let go.
+    Tombstone(Box<Tombstone>),
 }
 
 /// The status writer.
@@ -162,18 +165,23 @@ impl<S: Source> Writer<S> {
             Step::At(moment) => return self.schedule.at(remote, moment),
             Step::Status { read, before, status } => {
                 let kind = Kind::Status(before);
-                Box::pin(async move { (name, kind, api.write_status(&read, &status).await) })
+                Box::pin(async move { (name, kind, api.write_status(&read, &status).await.map(Some)) })
             }
-            Step::Finalizers { read, finalizers } => {
-                Box::pin(async move { (name, Kind::Finalizers, api.write_finalizers(&read, &finalizers).await) })
-            }
+            Step::Finalizers { read, finalizers } => Box::pin(async move {
+                let written = api.write_finalizers(&read, &finalizers).await;
+                (name, Kind::Finalizers, written.map(Some))
+            }),
+            Step::Tombstone(tombstone) => Box::pin(async move {
+                let written = api.write_tombstone(&name, &tombstone).await;
+                (name, Kind::Tombstone(tombstone), written.map(|()| None))
+            }),
         };
         self.budget.take(now);
         self.in_flight.insert(remote.clone());
         self.writes.push(write);
     }
 
-    fn finish(&mut self, (remote, kind, result): (RemoteName, Kind, Result<Written, WriteError>)) {
+    fn finish(&mut self, (remote, kind, result): (RemoteName, Kind, Result<Option<Written>, WriteError>)) {
         let now = clock::now();
         self.in_flight.remove(&remote);
         self.schedule.at(&remote, now);
@@ -184,11 +192,22 @@ impl<S: Source> Writer<S> {
             Ok(written) => {
                 self.metrics.writes.inc();
                 self.last_failure = None;
-                said(&remote, &kind, &written);
-                announce(&self.events, &remote, &kind, &written);
+                let written = written.unwrap_or_default();
                 match kind {
-                    Kind::Status(_) => entry.wrote_status(written, now),
-                    Kind::Finalizers => entry.wrote_finalizers(written),
+                    Kind::Status(before) => {
+                        said_status(&remote, before.as_deref(), &written);
+                        announce(&self.events, &remote, before.as_deref(), &written);
+                        entry.wrote_status(written, now);
+                    }
+                    Kind::Finalizers => {
+                        let finalizers = written.metadata.finalizers.clone().unwrap_or_default();
+                        info!(%remote, ?finalizers, "finalizers updated");
+                        entry.wrote_finalizers(written);
+                    }
+                    Kind::Tombstone(tombstone) => {
+                        entry.wrote_tombstone(&tombstone.uid);
+                        left_behind(&self.events, &remote, &tombstone);
+                    }
                 }
             }
             Err(WriteError::Conflict(reason)) => {
@@ -218,25 +237,38 @@ impl<S: Source> Writer<S> {
     }
 }
 
-fn said(remote: &RemoteName, kind: &Kind, written: &Written) {
-    match (kind, written.status.as_ref().and_then(|status| status.state)) {
-        (Kind::Status(before), Some(status)) if before.as_ref().and_then(|before| before.state) != Some(status) => {
+fn said_status(remote: &RemoteName, before: Option<&RemoteIstioStatus>, written: &Written) {
+    match written.status.as_ref().and_then(|status| status.state) {
+        Some(status) if before.and_then(|before| before.state) != Some(status) => {
             info!(%remote, %status, "remoteconfig status updated");
         }
-        (Kind::Status(_), _) => debug!(%remote, "details of status updated"),
-        (Kind::Finalizers, _) => {
-            let finalizers = written.metadata.finalizers.clone().unwrap_or_default();
-            info!(%remote, ?finalizers, "finalizers updated");
-        }
+        _ => debug!(%remote, "details of status updated"),
     }
 }
 
+/// What a person has decided not to wait for is told before the resource goes.
+fn left_behind(events: &Events, remote: &RemoteName, tombstone: &Tombstone) {
+    let outcome = if tombstone.orphans() { "lets go of" } else { "removes" };
+    let note = format!(
+        "deleted by force, without its remote: there stands {}; written down in ConfigMap {TOMBSTONES_CONFIG_MAP}; its \
+         agent {outcome} that when it comes back, unless the entry is taken away",
+        tombstone.told()
+    );
+    warn!(%remote, uid = tombstone.uid, keys = ?tombstone.keys, further = tombstone.further_keys, note, "left behind");
+    events.publish(
+        Subject::Remote(remote.clone()),
+        EventKind::Warning,
+        Reason::LeftBehind,
+        note,
+    );
+}
+
 /// The stored status remembers what was announced: once for all replicas and restarts.
-fn announce(events: &Events, remote: &RemoteName, kind: &Kind, written: &Written) {
-    let (Kind::Status(before), Some(status)) = (kind, &written.status) else {
+fn announce(events: &Events, remote: &RemoteName, before: Option<&RemoteIstioStatus>, written: &Written) {
+    let Some(status) = &written.status else {
         return;
     };
-    for (reason, note) in announcements(before.as_deref(), status) {
+    for (reason, note) in announcements(before, status) {
         warn!(%remote, reason = reason.as_str(), note, "something about the identity of a remote needs a person");
         events.publish(Subject::Remote(remote.clone()), EventKind::Warning, reason, note);
     }

@@ -265,7 +265,7 @@ impl Mesh<'_> {
     }
 }
 
-fn condition_of(status: &Value, kind: &str) -> Value {
+pub(super) fn condition_of(status: &Value, kind: &str) -> Value {
     let conditions = status["conditions"].as_array();
     let found = conditions
         .into_iter()

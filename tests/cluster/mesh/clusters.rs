@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use support::etcd::Etcd;
 use support::{Cluster, ClusterOptions};
+use tokio::sync::OnceCell;
 
 /// A central and some remotes.
 pub struct Clusters {
     shared: Option<&'static support::Clusters>,
+    /// Whether the shared remotes come before the own ones.
+    with_shared_remotes: bool,
     central: Option<Cluster>,
     remotes: Vec<Cluster>,
 }
@@ -17,9 +20,31 @@ impl Clusters {
     pub async fn shared() -> Self {
         Self {
             shared: Some(Box::pin(support::Clusters::shared()).await),
+            with_shared_remotes: true,
             central: None,
             remotes: Vec::new(),
         }
+    }
+
+    /// The shared central and a remote where Deployments become pods, shared by all tests that need one.
+    pub async fn with_pods() -> &'static Self {
+        static SHARED: OnceCell<Clusters> = OnceCell::const_new();
+        let start_all = || async {
+            let mut clusters = Self::shared().await;
+            clusters.with_shared_remotes = false;
+            let options = ClusterOptions {
+                pod_cidr: "10.48.0.0/16".to_owned(),
+                service_cidr: "10.96.0.0/16".to_owned(),
+                controllers: true,
+                audit_log: true,
+                ..ClusterOptions::named("remote-with-pods").on(clusters.central().etcd())
+            };
+            let remote = Box::pin(Cluster::start(options)).await.expect("a cluster");
+            remote.folder().keep_logs_on_panic();
+            clusters.remotes.push(remote);
+            clusters
+        };
+        SHARED.get_or_init(start_all).await
     }
 
     /// The shared ones and as many more remotes as are asked for.
@@ -40,6 +65,7 @@ impl Clusters {
         );
         Self {
             shared: None,
+            with_shared_remotes: false,
             central: Some(central),
             remotes: vec![remote],
         }
@@ -56,13 +82,20 @@ impl Clusters {
 
     /// How many remotes there are.
     pub fn remotes(&self) -> usize {
-        self.shared.map_or(0, |shared| shared.remotes.len()) + self.remotes.len()
+        self.shared_remotes().len() + self.remotes.len()
     }
 
     /// One remote.
     pub fn remote(&self, index: usize) -> &Cluster {
-        let shared = self.shared.map_or(&[][..], |shared| &shared.remotes[..]);
+        let shared = self.shared_remotes();
         shared.get(index).unwrap_or_else(|| &self.remotes[index - shared.len()])
+    }
+
+    fn shared_remotes(&self) -> &[Cluster] {
+        match self.shared {
+            Some(shared) if self.with_shared_remotes => &shared.remotes,
+            _ => &[],
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::audit::Audit;
 use crate::record::{AddressLog, ready_addresses};
 
 /// Kinds that an agent makes.
-const KINDS: [&str; 4] = ["Service", "Endpoints", "EndpointSlice", "ConfigMap"];
+const KINDS: [&str; 5] = ["Service", "Endpoints", "EndpointSlice", "ConfigMap", "Deployment"];
 
 /// One remote of a mesh.
 pub struct Remote {
@@ -29,6 +29,7 @@ pub struct Remote {
     pub(super) namespace: String,
     pub(super) client: Client,
     pub(super) audit_log: std::path::PathBuf,
+    pub(super) policy_file: std::path::PathBuf,
     pub(super) files: Files,
     pub(super) agent: Agent,
 }
@@ -110,6 +111,38 @@ impl Remote {
         created.expect("created");
     }
 
+    /// Makes an object as somebody else, or gives the API server's words.
+    pub async fn try_create(&self, kind: &str, name: &str, fields: Value) -> Result<(), String> {
+        let created = api(&self.client, kind, &self.namespace)
+            .create(&PostParams::default(), &object(kind, name, fields))
+            .await;
+        created.map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    /// Makes an object in another namespace as somebody else, or gives the API server's words.
+    pub async fn try_create_in(&self, namespace: &str, kind: &str, name: &str, fields: Value) -> Result<(), String> {
+        let created = api(&self.client, kind, namespace)
+            .create(&PostParams::default(), &object(kind, name, fields))
+            .await;
+        created.map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    /// Changes the status of an object as its controller would.
+    pub async fn merge_status(&self, kind: &str, name: &str, fields: &Value) {
+        let merged = api(&self.client, kind, &self.namespace)
+            .patch_status(name, &PatchParams::default(), &Patch::Merge(fields))
+            .await;
+        merged.expect("changed");
+    }
+
+    /// Changes an object without a namespace as somebody else.
+    pub async fn merge_cluster_object(&self, kind: &str, name: &str, fields: &Value) {
+        let merged = cluster_api(&self.client, kind)
+            .patch(name, &PatchParams::default(), &Patch::Merge(fields))
+            .await;
+        merged.expect("changed");
+    }
+
     /// Changes an object as somebody else.
     pub async fn merge(&self, kind: &str, name: &str, fields: &Value) {
         let merged = api(&self.client, kind, &self.namespace)
@@ -124,6 +157,35 @@ impl Remote {
             .delete(name, &DeleteParams::default())
             .await;
         deleted.expect("deleted");
+    }
+
+    /// One object without a namespace.
+    pub async fn cluster_object(&self, kind: &str, name: &str) -> Option<Value> {
+        let found = cluster_api(&self.client, kind).get_opt(name).await;
+        found.expect("the remote answers").as_ref().map(as_json)
+    }
+
+    /// Makes an object without a namespace as somebody else.
+    pub async fn create_cluster_object(&self, kind: &str, name: &str, fields: Value) {
+        let created = cluster_api(&self.client, kind)
+            .create(&PostParams::default(), &object(kind, name, fields))
+            .await;
+        created.expect("created");
+    }
+
+    /// Deletes an object without a namespace as somebody else, if it is there.
+    pub async fn delete_cluster_object(&self, kind: &str, name: &str) {
+        let deleted = cluster_api(&self.client, kind)
+            .delete(name, &DeleteParams::default())
+            .await;
+        if let Err(error) = deleted {
+            assert!(error.to_string().contains("not found"), "{error}");
+        }
+    }
+
+    /// Sets the policy of the remote while its agent runs.
+    pub fn set_policy(&self, text: &str) {
+        super::replace_file(&self.policy_file, text);
     }
 
     /// Every object the agent has made in its namespace, by kind and name, as it is.

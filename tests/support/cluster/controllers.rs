@@ -1,4 +1,4 @@
-//! The controller manager, kwok and the one node it plays: Deployments become Ready pods.
+//! The controller manager, the scheduler, kwok and the one node it plays: Deployments become Ready pods.
 
 use std::time::Duration;
 
@@ -33,6 +33,17 @@ pub(super) async fn start(cluster: &Cluster, tools: &Tools, options: &ClusterOpt
     .flag("kube-api-qps", "200")
     .flag("kube-api-burst", "400")
     .flag("v", "1");
+    let scheduler = CommandLine::new(
+        format!("kube-scheduler of {}", options.name),
+        tools.path(Tool::Scheduler),
+        folder.log("kube-scheduler"),
+    )
+    .flag("kubeconfig", kubeconfig)
+    .flag("authentication-kubeconfig", kubeconfig)
+    .flag("authorization-kubeconfig", kubeconfig)
+    .flag("leader-elect", "false")
+    .flag("secure-port", "0")
+    .flag("v", "1");
     // An empty file in place of the user's own configuration.
     let configuration = folder.access("kwok.yaml");
     std::fs::write(&configuration, "").context("writing kwok's configuration")?;
@@ -46,7 +57,7 @@ pub(super) async fn start(cluster: &Cluster, tools: &Tools, options: &ClusterOpt
     .flag("manage-all-nodes", "true")
     .flag("cidr", &options.pod_cidr)
     .flag("server-address", crate::ports::free()?.to_string());
-    let lines = [manager, kwok];
+    let lines = [manager, scheduler, kwok];
     let processes = lines.iter().map(CommandLine::start).collect::<Result<Vec<_>>>()?;
     create_node(cluster).await?;
     let tails = || {

@@ -65,6 +65,8 @@ pub struct AgentOptions {
     pub server: Option<SocketAddr>,
     /// The level of its log.
     pub log_level: String,
+    /// With the roles that components take.
+    pub components: bool,
     /// More arguments.
     pub arguments: Vec<String>,
 }
@@ -88,6 +90,7 @@ impl AgentOptions {
             name: name.to_owned(),
             server: None,
             log_level: "debug".to_owned(),
+            components: false,
             arguments: Vec::new(),
         }
     }
@@ -121,6 +124,9 @@ impl Agent {
             deploy::namespace(&admin, namespace).await?;
         }
         deploy::roles(&admin, "agent", &options.namespace, &options.service_namespaces).await?;
+        if options.components {
+            deploy::roles(&admin, "components", &options.namespace, &[]).await?;
+        }
         let kubeconfig = remote
             .service_account_kubeconfig(&options.namespace, "remote-istio-agent", options.server)
             .await?;

@@ -52,6 +52,8 @@ pub struct HubOptions {
     pub server: Option<SocketAddr>,
     /// The level of its log.
     pub log_level: String,
+    /// Signs for the mesh.
+    pub signs_mesh: bool,
     /// More arguments.
     pub arguments: Vec<String>,
 }
@@ -70,6 +72,7 @@ impl HubOptions {
             trust_domain: TRUST_DOMAIN.to_owned(),
             server: None,
             log_level: "debug".to_owned(),
+            signs_mesh: false,
             arguments: Vec::new(),
         }
     }
@@ -107,6 +110,9 @@ impl Hub {
             deploy::namespace(&admin, namespace).await?;
         }
         deploy::roles(&admin, "hub", &options.namespace, &options.service_namespaces).await?;
+        if options.signs_mesh {
+            deploy::roles(&admin, "hub-mesh-ca", &options.namespace, &[]).await?;
+        }
         let kubeconfig = central
             .service_account_kubeconfig(&options.namespace, "remote-istio-hub", options.server)
             .await?;
@@ -125,6 +131,9 @@ impl Hub {
         line = trusting(line, &options, sync_address, enrolment_address);
         if !options.service_namespaces.is_empty() {
             line = line.flag("service-namespaces", options.service_namespaces.join(","));
+        }
+        if options.signs_mesh {
+            line = line.argument("--sign-mesh-ca");
         }
         let line = options.arguments.iter().fold(line, CommandLine::argument);
         Ok(Self {

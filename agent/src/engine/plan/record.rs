@@ -2,17 +2,20 @@
 
 use remote_istio::model::ApplyState;
 
-use super::super::progress::{self, Fault};
-use super::super::record::{announces, carries};
+use super::super::progress::Fault;
+use super::super::record::{announces, carries, state_word};
 use super::super::state::State;
 use super::super::{ObjectName, Resource, Write, matching, names};
-use super::{Planner, Step, describe};
+use super::{Planner, Step, describe, foreign};
 
 impl Planner<'_> {
     /// Whether the record carries what was accepted last.
     pub(super) fn recorded(&self, state: &State) -> bool {
         match self.observed.get(&names::record(self.settings, &state.key)) {
-            Some(Resource::ConfigMap(map)) => carries(map, state.sequence, state.removed, &state.release),
+            Some(Resource::ConfigMap(map)) => {
+                let word = state_word(state.removed, state.orphaned);
+                carries(map, state.sequence, word, &state.release)
+            }
             _ => false,
         }
     }
@@ -41,7 +44,7 @@ impl Planner<'_> {
         let write = match self.observed.get(&name) {
             None => Write::Create(record),
             Some(found) if !self.observed.is_owned(found) => {
-                Self::unkeepable(state, &name, progress::foreign(&describe(&name)), step);
+                Self::unkeepable(state, &name, foreign(self.settings, &name), step);
                 return;
             }
             Some(_) if self.statistics.unreadable_records.contains_key(&name) => {

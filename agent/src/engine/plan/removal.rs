@@ -3,7 +3,7 @@
 use remote_istio::model::{Applied, Key};
 
 use super::super::state::State;
-use super::super::{ObjectName, Write, names};
+use super::super::{Kind, ObjectName, Write, names};
 use super::{Planner, Step, applied, is_terminating};
 
 impl Planner<'_> {
@@ -11,16 +11,30 @@ impl Planner<'_> {
     pub(super) fn leftovers(&mut self, state: &mut State, step: &mut Step) {
         let observed = self.observed;
         for name in state.leftovers() {
+            // While its injector is wanted the webhook has rules of its own.
+            if name.kind == Kind::MutatingWebhook && !state.removed {
+                continue;
+            }
             match observed.get(&name) {
                 Some(found) if self.owns(state, &name, found) => {
                     if is_terminating(found) {
+                        if name.kind == Kind::MutatingWebhook {
+                            // It still asks for its injector.
+                            return;
+                        }
                         continue;
                     }
                     let uid = found.uid().to_owned();
                     if let Some(at) = state.progress(&name).blocked(self.now) {
                         step.wake_at(at);
                     } else {
-                        step.write = Some((name.clone(), Write::Delete { object: name, uid }));
+                        let object = name.clone();
+                        let write = if state.orphaned {
+                            Write::Release { object, uid }
+                        } else {
+                            Write::Delete { object, uid }
+                        };
+                        step.write = Some((name, write));
                         return;
                     }
                 }
@@ -49,7 +63,11 @@ impl Planner<'_> {
         };
         let record = names::record(self.settings, &state.key);
         let nothing_to_undo = state.inventory.is_empty() && !matches!(state.key, Key::Injection { .. });
-        if self.observed.get(&record).is_none() && nothing_to_undo {
+        let waits = match state.key {
+            Key::Component { component, .. } => self.end_waits(state, component),
+            _ => None,
+        };
+        if self.observed.get(&record).is_none() && nothing_to_undo && waits.is_none() {
             return Step {
                 kept: true,
                 gone: true,
@@ -58,10 +76,13 @@ impl Planner<'_> {
         }
         if state.keeping && !step.kept {
             self.write_record(state, &mut step);
-        } else {
+        } else if waits.is_none() {
             self.undo(state, &record, &mut step);
         }
-        let fault = self.fault(state).or_else(|| self.record_fault(state));
+        let fault = waits
+            .or_else(|| self.fault(state))
+            .or_else(|| self.lingering(state))
+            .or_else(|| self.record_fault(state));
         step.report = fault.map(|fault| Applied {
             version: None,
             ..applied(state, fault, 0)
@@ -70,7 +91,9 @@ impl Planner<'_> {
     }
 
     fn undo(&mut self, state: &mut State, record: &ObjectName, step: &mut Step) {
-        if let Key::Injection { namespace } = &state.key {
+        if state.orphaned && matches!(state.key, Key::Injection { .. }) {
+            // The labels stay, as they are.
+        } else if let Key::Injection { namespace } = &state.key {
             let namespace = namespace.clone();
             self.give_up_labels(state, &namespace, step);
         } else {

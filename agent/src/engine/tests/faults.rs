@@ -29,7 +29,7 @@ fn foreign(name: &ObjectName) -> Resource {
             metadata,
             ..ConfigMap::default()
         })),
-        Kind::Endpoints | Kind::Namespace => panic!("not used"),
+        Kind::MutatingWebhook | Kind::Deployment | Kind::Endpoints | Kind::Namespace => panic!("not used"),
     }
 }
 
@@ -423,4 +423,60 @@ fn answer_that_got_lost_does_not_make_an_object_foreign() {
     bench.send(&[], &[pilot_service()]);
     bench.pass(20);
     assert_eq!(bench.remote.names(Kind::Service), Vec::<String>::new());
+}
+
+#[test]
+fn our_own_object_without_our_labels_is_labelled_again() {
+    let mut bench = Bench::connected();
+    bench.send(&[(pilot_service(), service(&[80]))], &[]);
+    bench.settle();
+    let name = names::of_service(Kind::Service, &pilot_service());
+    let mut unlabelled = bench.remote.objects[&name].clone();
+    let Resource::Service(object) = &mut unlabelled else {
+        panic!()
+    };
+    object.metadata.labels = None;
+    bench.remote.put(unlabelled.clone());
+    bench.settle();
+    let labels = bench.remote.objects[&name].metadata().unwrap().labels.clone();
+    assert_eq!(labels, Some(names::owner_labels(&settings())));
+    assert_eq!(bench.told_state(&pilot_service()), Some(ApplyState::Applied));
+}
+
+#[test]
+fn our_own_object_with_another_agents_label_is_that_agents() {
+    let mut bench = Bench::connected();
+    bench.send(&[(pilot_service(), service(&[80]))], &[]);
+    bench.settle();
+    let name = names::of_service(Kind::Service, &pilot_service());
+    let mut handed_over = bench.remote.objects[&name].clone();
+    let Resource::Service(object) = &mut handed_over else {
+        panic!()
+    };
+    object.metadata.labels = Some([(names::OWNER.to_owned(), "another".to_owned())].into());
+    bench.remote.put(handed_over.clone());
+    bench.pass(60);
+    assert_eq!(bench.told_state(&pilot_service()), Some(ApplyState::Foreign));
+    let labels = bench.remote.objects[&name].metadata().unwrap().labels.clone();
+    assert_eq!(labels, Some([(names::OWNER.to_owned(), "another".to_owned())].into()));
+}
+
+#[test]
+fn our_own_object_that_a_watch_by_label_lost_is_found_by_its_uid() {
+    let mut bench = Bench::connected();
+    bench.send(&[(pilot_service(), service(&[80]))], &[]);
+    bench.settle();
+    let name = names::of_service(Kind::Service, &pilot_service());
+    let mut unlabelled = bench.remote.objects[&name].clone();
+    let Resource::Service(object) = &mut unlabelled else {
+        panic!()
+    };
+    object.metadata.labels = None;
+    let uid = bench.remote.put(unlabelled).uid().to_owned();
+    bench.remote.events = vec![Seen::Gone(name.clone())];
+    bench.pass(5);
+    let found = &bench.remote.objects[&name];
+    assert_eq!(found.uid(), uid);
+    assert_eq!(found.metadata().unwrap().labels, Some(names::owner_labels(&settings())));
+    assert_eq!(bench.told_state(&pilot_service()), Some(ApplyState::Applied));
 }

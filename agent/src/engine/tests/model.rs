@@ -20,12 +20,16 @@ pub struct Remote {
     pub failing: BTreeMap<Kind, Failure>,
     /// Writes of one object fail so.
     pub failing_object: BTreeMap<String, Failure>,
+    /// The next apply of an object fails so, by name.
+    pub failing_apply: BTreeMap<String, Failure>,
     count: u64,
 }
 
 fn metadata(resource: &mut Resource) -> Option<&mut ObjectMeta> {
     match resource {
         Resource::Namespace(_) => None,
+        Resource::MutatingWebhook(object) => Some(&mut object.metadata),
+        Resource::Deployment(object) => Some(&mut object.metadata),
         Resource::Service(object) => Some(&mut object.metadata),
         Resource::EndpointSlice(object) => Some(&mut object.metadata),
         Resource::Endpoints(object) => Some(&mut object.metadata),
@@ -98,11 +102,17 @@ impl Remote {
             Write::Create(resource) => (resource.name(), "create"),
             Write::Apply(resource) => (resource.name(), "apply"),
             Write::Delete { object, .. } => (object.clone(), "delete"),
+            Write::Release { object, .. } => (object.clone(), "release"),
         };
         self.log.push((name.clone(), verb));
         let failing = self.failing.get(&name.kind).or(self.failing_object.get(&name.name));
         if let Some(failure) = failing {
             return Outcome::Failed(failure.clone());
+        }
+        if matches!(write, Write::Apply(_))
+            && let Some(failure) = self.failing_apply.remove(&name.name)
+        {
+            return Outcome::Failed(failure);
         }
         match self.take_effect(&name, write) {
             Ok(answer) => Outcome::Done(answer),
@@ -115,7 +125,7 @@ impl Remote {
         match (write, found) {
             (Write::Create(_), Some(_)) => Err(Failure::AlreadyExists),
             (Write::Create(resource), None) => {
-                if !self.objects.contains_key(&names::namespace(&name.namespace)) {
+                if !name.namespace.is_empty() && !self.objects.contains_key(&names::namespace(&name.namespace)) {
                     return Err(Failure::NamespaceMissing(format!(
                         "namespace {} not found",
                         name.namespace
@@ -124,6 +134,19 @@ impl Remote {
                 Ok(Some(self.put(resource.clone())))
             }
             (_, None) => Err(Failure::NotFound),
+            (Write::Release { uid, .. }, Some(mut found)) if found.uid() == uid => {
+                if let Some(labels) = metadata(&mut found).and_then(|metadata| metadata.labels.as_mut()) {
+                    labels.retain(|name, _| !names::OWNER_LABELS.contains(&name.as_str()));
+                }
+                Ok(Some(self.put(found)))
+            }
+            (Write::Delete { uid, .. }, Some(found)) if found.uid() == uid && has_finalizers(&found) => {
+                let mut going = found;
+                if let Some(metadata) = metadata(&mut going) {
+                    metadata.deletion_timestamp = Some(serde_json::from_str("\"2026-01-01T00:00:00Z\"").unwrap());
+                }
+                Ok(Some(self.put(going)))
+            }
             (Write::Delete { uid, .. }, Some(found)) if found.uid() == uid => {
                 self.delete(name);
                 Ok(None)
@@ -209,6 +232,11 @@ impl Remote {
     }
 }
 
+fn has_finalizers(resource: &Resource) -> bool {
+    let finalizers = resource.metadata().and_then(|metadata| metadata.finalizers.as_ref());
+    finalizers.is_some_and(|finalizers| !finalizers.is_empty())
+}
+
 /// Fields of an apply over what is there: what others added beside them stays.
 fn merge(mut resource: Resource, found: &Resource) -> Resource {
     let before = found.metadata().cloned().unwrap_or_default();
@@ -220,9 +248,16 @@ fn merge(mut resource: Resource, found: &Resource) -> Resource {
         metadata.labels = Some(labels);
         metadata.annotations = (!annotations.is_empty()).then_some(annotations);
         metadata.resource_version = before.resource_version;
+        metadata.finalizers = before.finalizers;
+        metadata.deletion_timestamp = before.deletion_timestamp;
+        metadata.generation = before.generation;
+    }
+    if let (Resource::Deployment(deployment), Resource::Deployment(found)) = (&mut resource, found) {
+        deployment.status.clone_from(&found.status);
     }
     if let (Resource::Service(service), Resource::Service(found)) = (&mut resource, found)
         && let (Some(spec), Some(found)) = (&mut service.spec, &found.spec)
+        && spec.selector.is_none()
     {
         spec.selector.clone_from(&found.selector);
     }

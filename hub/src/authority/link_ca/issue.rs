@@ -220,19 +220,20 @@ fn common_name(identity: &Identity) -> &str {
 }
 
 /// 128 random bits.
-pub(super) fn serial() -> Result<SerialNumber, IssueError> {
+pub(crate) fn serial() -> Result<SerialNumber, IssueError> {
     let mut bytes = [0; 16];
     rand::fill(&mut bytes).map_err(|_| IssueError::Signing("no random bytes".to_owned()))?;
     Ok(SerialNumber::from_slice(&bytes))
 }
 
 /// Seconds since 1970 as rcgen takes them.
-pub(super) fn date(seconds: u64) -> Result<OffsetDateTime, IssueError> {
+pub(crate) fn date(seconds: u64) -> Result<OffsetDateTime, IssueError> {
     let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
     OffsetDateTime::from_unix_timestamp(seconds).map_err(|error| IssueError::Signing(error.to_string()))
 }
 
-fn rounded_up(time: SystemTime) -> u64 {
+/// Whole seconds since 1970, not before the time.
+pub(crate) fn rounded_up(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     since.as_secs() + u64::from(since.subsec_nanos() > 0)
 }

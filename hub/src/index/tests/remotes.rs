@@ -1,5 +1,5 @@
 use super::*;
-use crate::crd::{Component, Proxy, RELEASE_GUARD_ANNOTATION};
+use crate::crd::RELEASE_GUARD_ANNOTATION;
 
 fn keys(index: &Index, remote: &str, of: Lane) -> Vec<String> {
     lane(index, remote, of).objects().keys().map(Key::to_string).collect()
@@ -214,36 +214,6 @@ fn release_of_this_generation_lets_removals_through_the_guard() {
             "{generation} {text}"
         );
     }
-}
-
-#[test]
-fn fields_without_effect_yet_are_named_where_they_ask_for_something() {
-    let view = edited(&remote("r1", &[]), |object| {
-        object.spec.include_ip_ranges = Some("*".to_owned());
-        object.spec.exclude_ip_ranges = Some(String::new());
-        object.spec.control_plane_security_enabled = Some(false);
-    });
-    let mut index = index(&[], &[], std::slice::from_ref(&view));
-    assert_eq!(problems(&index, "r1"), []);
-    let asking = edited(&view, |object| {
-        object.spec.include_ip_ranges = Some("10.0.0.0/8".to_owned());
-        object.spec.exclude_ip_ranges = Some("10.1.0.0/16".to_owned());
-        object.spec.control_plane_security_enabled = Some(true);
-        object.spec.citadel = Some(Component::default());
-        object.spec.sidecar_injector = Some(Component::default());
-        object.spec.proxy = Some(Proxy::default());
-    });
-    index.remote_applied(asking, 2);
-    let expected = [
-        "spec.includeIPRanges",
-        "spec.excludeIPRanges",
-        "spec.controlPlaneSecurityEnabled",
-        "spec.citadel",
-        "spec.sidecarInjector",
-        "spec.proxy",
-    ];
-    let expected = expected.map(|field| ("NotImplemented", field.to_owned(), false));
-    assert_eq!(problems(&index, "r1"), expected);
 }
 
 #[test]

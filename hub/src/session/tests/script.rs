@@ -121,6 +121,8 @@ impl World {
             lanes: self.lanes.iter().map(|lane| (*lane, self.snapshot(*lane))).collect(),
             problems: vec![],
             services: vec![],
+            mesh_ca: None,
+            tombstone: None,
         })
     }
 
@@ -192,8 +194,8 @@ impl Start {
 /// Holds what it is sent, in memory.
 #[derive(Default)]
 pub(super) struct Agent {
-    lanes: BTreeMap<Lane, (Inbox, Assembly)>,
-    answers: Vec<v1::Ack>,
+    pub(super) lanes: BTreeMap<Lane, (Inbox, Assembly)>,
+    pub(super) answers: Vec<v1::Ack>,
     pub(super) refuses: Option<Key>,
 }
 
@@ -274,10 +276,10 @@ impl Agent {
         assembly
             .add(part.nonce, part.part, part.upserts, part.removals, part.unread)
             .expect("parts in order");
-        let Some((complete, released, hash)) = part.end else {
+        let Some(end) = part.end else {
             return;
         };
-        let (change, unread) = assembly.finish(complete, released, hash);
+        let (change, unread) = assembly.finish(end);
         let admit = |key: &Key, _: &Object| {
             let refused = self.refuses.as_ref() == Some(key);
             if refused {

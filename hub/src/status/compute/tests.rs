@@ -1,5 +1,7 @@
+use std::sync::Arc;
+
 use remote_istio::lane::NackReason;
-use remote_istio::model::{ApplyState, Key};
+use remote_istio::model::{ApplyState, Key, Snapshot};
 
 use super::super::test_objects::{
     CONNECTED_AT, REPLICA, World, condition, desired, injection, lanes, outline, pilot, pilot_service,
@@ -17,9 +19,9 @@ fn resource_without_any_agent_is_created_and_says_what_to_run() {
         [
             ("Connected", "False", "AgentNeverConnected"),
             ("CertificateValid", "Unknown", "NoAgent"),
+            ("Allowed", "Unknown", "PolicyUnknown"),
             ("Accepted", "Unknown", "NoAgent"),
             ("Applied", "Unknown", "NoAgent"),
-            ("FieldsImplemented", "True", "AllImplemented"),
             ("Ready", "False", "AgentNeverConnected"),
         ]
     );
@@ -56,6 +58,9 @@ fn settled_remote_is_available_with_everything_that_is_known() {
             addresses_sent: 3,
             addresses_applied: 3,
         }],
+        components: Vec::new(),
+        cluster_uid: Some("c1".to_owned()),
+        policy: None,
     };
     assert_eq!(status, expected);
     assert_eq!(
@@ -63,9 +68,9 @@ fn settled_remote_is_available_with_everything_that_is_known() {
         [
             ("Connected", "True", "AgentConnected"),
             ("CertificateValid", "True", "AllGood"),
+            ("Allowed", "Unknown", "PolicyUnknown"),
             ("Accepted", "True", "AllAccepted"),
             ("Applied", "True", "AllApplied"),
-            ("FieldsImplemented", "True", "AllImplemented"),
             ("Ready", "True", "Available"),
         ]
     );
@@ -180,7 +185,7 @@ fn object_that_is_no_longer_desired_must_be_gone_before_the_remote_is_available(
 #[test]
 fn each_failure_names_the_object_the_reason_and_what_to_do() {
     for (state, remedy) in [
-        (ApplyState::Foreign, "rename the service"),
+        (ApplyState::Foreign, "have it adopted"),
         (ApplyState::Forbidden, "apply the roles"),
         (ApplyState::NamespaceMissing, "create namespace default"),
         (ApplyState::Rejected, "webhook"),
@@ -298,11 +303,8 @@ fn fatal_problem_fails_with_its_own_reason_while_the_rest_goes_on() {
 }
 
 #[test]
-fn fields_without_effect_are_named_and_do_not_hinder() {
+fn what_is_only_said_is_a_note_and_does_not_hinder() {
     let mut world = World::settled();
-    for field in ["spec.sidecarInjector", "spec.citadel", "spec.citadel"] {
-        world.problem("NotImplemented", field, "not yet", false);
-    }
     world.problem(
         "ServiceAbsent",
         "spec.enabledServices[0]",
@@ -311,22 +313,57 @@ fn fields_without_effect_are_named_and_do_not_hinder() {
     );
     let status = world.status(NOW);
     assert_eq!((status.state, &status.error_message), (Some(State::Available), &None));
-    let fields = condition(&status, FIELDS_IMPLEMENTED);
-    assert_eq!(
-        (fields.status.as_str(), fields.reason.as_str()),
-        ("False", "NotImplemented")
-    );
-    assert!(
-        fields.message.contains(": spec.citadel, spec.sidecarInjector;"),
-        "{}",
-        fields.message
-    );
     let accepted = condition(&status, ACCEPTED);
     assert_eq!(accepted.status, "True");
     assert!(
         accepted
             .message
             .ends_with("note spec.enabledServices[0]: central has no such Service")
+    );
+}
+
+#[test]
+fn object_that_waits_for_its_pods_keeps_the_remote_from_being_available_and_is_no_failure() {
+    let mut world = World::settled();
+    world.report(&injection(), ApplyState::NotReady, "0 of 1 pods are available");
+    let status = world.status(NOW);
+    let message = "injection/default is not ready (NotReady: 0 of 1 pods are available); it goes on by itself once what \
+                   it names is there";
+    assert_eq!(
+        (status.state, status.error_message.as_deref()),
+        (Some(State::Reconciling), Some(message))
+    );
+    for kind in [APPLIED, READY] {
+        let found = condition(&status, kind);
+        assert_eq!(
+            (found.status.as_str(), found.reason.as_str()),
+            ("False", "NotReady"),
+            "{kind}"
+        );
+        assert_eq!(found.message, message, "{kind}");
+    }
+    world.report(&pilot(), ApplyState::Rejected, "");
+    assert_eq!(
+        condition(&world.status(NOW), READY).reason,
+        "Rejected",
+        "failures come first"
+    );
+}
+
+#[test]
+fn removal_that_waits_is_no_failure() {
+    let mut world = World::settled();
+    world.report(
+        &Key::injection("old"),
+        ApplyState::NotReady,
+        "waits for the webhook to go",
+    );
+    let status = world.status(NOW);
+    assert_eq!(condition(&status, APPLIED).reason, "NotReady");
+    let message = &condition(&status, APPLIED).message;
+    assert!(
+        message.starts_with("injection/old is not removed yet (NotReady: waits"),
+        "{message}"
     );
 }
 
@@ -340,9 +377,9 @@ fn lost_agent_leaves_what_was_known_and_says_since_when() {
         [
             ("Connected", "False", "AgentDisconnected"),
             ("CertificateValid", "True", "AllGood"),
+            ("Allowed", "Unknown", "PolicyUnknown"),
             ("Accepted", "True", "AllAccepted"),
             ("Applied", "True", "AllApplied"),
-            ("FieldsImplemented", "True", "AllImplemented"),
             ("Ready", "False", "AgentDisconnected"),
         ]
     );
@@ -387,7 +424,7 @@ fn what_agents_said_keeps_its_generation_when_the_resource_goes_on_without_them(
     let generations = status.conditions.iter().map(|condition| condition.observed_generation);
     assert_eq!(
         generations.collect::<Vec<_>>(),
-        [Some(2), Some(2), Some(1), Some(1), Some(2), Some(2)]
+        [Some(2), Some(2), Some(2), Some(1), Some(1), Some(2)]
     );
     assert_eq!(status.observed_generation, Some(2));
 }
@@ -453,12 +490,56 @@ fn deleted_resource_says_what_it_waits_for() {
     let message = &condition(&status, READY).message;
     for part in [
         "waits for the agent to return",
-        "kubectl -n istio-system patch remoteistio remote-1",
-        "finalizers",
+        "kubectl -n istio-system annotate remoteistio remote-1 istio.banzaicloud.io/force-delete=true",
+        "ConfigMap remote-istio-gone",
     ] {
         assert!(message.contains(part), "{part:?} in {message}");
     }
     assert_eq!(status.error_message.as_ref(), Some(message));
+}
+
+#[test]
+fn deleted_resource_that_orphans_says_so() {
+    let mut world = World::deleting();
+    for lane in world.desired.as_mut().expect("computed").lanes.values_mut() {
+        *lane = Arc::new(Snapshot::cleared(true));
+    }
+    let status = world.status(NOW);
+    let message = &condition(&status, READY).message;
+    assert_eq!(message, "waits for the agent to let go of what it holds");
+}
+
+#[test]
+fn paused_resource_says_that_nothing_is_sent_and_nothing_more() {
+    let mut world = World::settled();
+    world.store(NOW);
+    world.remote.spec.paused = Some(true);
+    let status = world.status(NOW);
+    let ready = condition(&status, READY);
+    assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("Unknown", "Paused"));
+    assert!(ready.message.contains("set spec.paused to false"), "{}", ready.message);
+    assert_eq!(status.state, Some(State::Reconciling));
+    assert_eq!(status.error_message.as_ref(), Some(&ready.message));
+
+    // A hub that has just started does not know what the agent holds; what was said before stays.
+    let before: Vec<Condition> = world.remote.status.clone().expect("stored").conditions;
+    world.desired.as_mut().expect("computed").lanes.clear();
+    let status = world.status(NOW + 60);
+    for kind in [ACCEPTED, APPLIED] {
+        let said = before.iter().find(|condition| condition.type_ == kind).expect("stored");
+        assert_eq!(condition(&status, kind).status, said.status, "{kind}");
+        assert_eq!(condition(&status, kind).reason, said.reason, "{kind}");
+    }
+
+    world.revoke("stolen");
+    assert_eq!(
+        condition(&world.status(NOW), READY).reason,
+        "Revoked",
+        "worse than paused"
+    );
+    world.revoked = None;
+    world.remote.metadata.deletion_timestamp = Some(time(NOW));
+    assert_eq!(condition(&world.status(NOW), READY).reason, "Deleting", "paused or not");
 }
 
 #[test]
@@ -473,7 +554,7 @@ fn removal_that_fails_is_said_with_the_way_to_force_it() {
         message.contains("injection/default cannot be removed (Forbidden: no patch)"),
         "{message}"
     );
-    assert!(message.contains("by hand"), "{message}");
+    assert!(message.contains("force-delete=true"), "{message}");
 }
 
 #[test]

@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
-use remote_istio::model::ApplyState;
+use remote_istio::model::{ApplyState, Snapshot};
 
 use super::super::conditions::{CERTIFICATE_VALID, IDENTITY_CONFLICT, time};
 use super::super::test_objects::{CONNECTED_AT, REPLICA, World, condition, lanes, pilot};
 use super::*;
-use crate::crd::State;
+use crate::crd::{DeletionPolicy, FORCE_DELETE_ANNOTATION, State};
 use crate::registry::{Conflict, Party};
 use crate::report::CertificateReport;
 
@@ -381,4 +381,48 @@ fn renewal_writes_no_status() {
     let overdue_at = certificate.overdue_at() - CONNECTED_AT;
     let again = Step::At(u64::try_from(overdue_at).expect("later") * SECOND);
     assert_eq!(trial.after(57_600).step(), again);
+}
+
+#[test]
+fn forced_deletion_writes_the_tombstone_before_the_finalizer_goes() {
+    let mut world = World::deleting();
+    world.remote.metadata.annotations = Some([(FORCE_DELETE_ANNOTATION.to_owned(), "true".to_owned())].into());
+    world.session = None;
+    world.disconnected_at = Some(CONNECTED_AT);
+    let mut trial = Trial::leading(world);
+    let Step::Tombstone(tombstone) = trial.step() else {
+        panic!("no tombstone")
+    };
+    let known = (
+        tombstone.uid.as_str(),
+        tombstone.cluster_uid.as_str(),
+        tombstone.generation,
+    );
+    assert_eq!(known, ("u1", "c1", 2));
+    assert_eq!(tombstone.deletion_policy, DeletionPolicy::Delete);
+    trial.entry.failed(trial.now);
+    assert!(matches!(trial.step(), Step::At(_)), "a failed write is tried again");
+    assert!(matches!(trial.after(60).step(), Step::Tombstone(again) if again.uid == "u1"));
+    trial.entry.wrote_tombstone("of another");
+    assert!(
+        matches!(trial.step(), Step::Tombstone(_)),
+        "the tombstone of another resource is none"
+    );
+    trial.entry.wrote_tombstone(&tombstone.uid);
+    assert_eq!(trial.write_finalizers().metadata.finalizers, Some(Vec::new()));
+}
+
+#[test]
+fn tombstone_orphans_as_the_index_read_it_last() {
+    let mut world = World::deleting();
+    world.remote.metadata.annotations = Some([(FORCE_DELETE_ANNOTATION.to_owned(), "true".to_owned())].into());
+    world.session = None;
+    let desired = world.desired.as_mut().expect("computed");
+    for lane in desired.lanes.values_mut() {
+        *lane = Arc::new(Snapshot::cleared(true));
+    }
+    let Step::Tombstone(tombstone) = Trial::leading(world).step() else {
+        panic!("no tombstone")
+    };
+    assert!(tombstone.orphans());
 }

@@ -129,6 +129,60 @@ fn agent_that_is_away_is_waited_for() {
     assert_eq!(once(&world), Finalizer::Leave, "it was here");
 }
 
+/// Deleted by force, and no agent is here.
+fn forced(value: &str) -> World {
+    let mut world = World::deleting();
+    let annotation = (FORCE_DELETE_ANNOTATION.to_owned(), value.to_owned());
+    world.remote.metadata.annotations = Some([annotation].into());
+    world.session = None;
+    world.disconnected_at = Some(CONNECTED_AT);
+    world
+}
+
+#[test]
+fn force_ends_the_wait_for_an_agent_that_is_away_and_only_the_leader_obeys() {
+    for (value, leads, expected) in [
+        ("true", true, Finalizer::Force),
+        ("true", false, Finalizer::Leave),
+        ("false", true, Finalizer::Leave),
+        ("", true, Finalizer::Leave),
+    ] {
+        let decided = Cleanup::default().decide(&forced(value).facts(), leads, 0);
+        assert_eq!(decided, expected, "{value:?} {leads}");
+    }
+    let mut world = forced("true");
+    world.remote.metadata.deletion_timestamp = None;
+    assert_eq!(once(&world), Finalizer::Leave, "nobody has deleted it");
+    let mut world = forced("true");
+    (world.remote.status, world.disconnected_at) = (None, None);
+    assert_eq!(
+        once(&world),
+        Finalizer::Remove,
+        "nothing ever stood there: no tombstone"
+    );
+}
+
+#[test]
+fn force_does_not_outrun_an_agent_that_removes_what_it_can() {
+    let with_agent = |edit: fn(&mut World)| {
+        let mut world = forced("true");
+        world.session = World::deleting().session;
+        world.disconnected_at = None;
+        edit(&mut world);
+        once(&world)
+    };
+    assert_eq!(with_agent(|_| {}), Finalizer::Leave, "not accepted yet");
+    assert_eq!(with_agent(World::accept_removal), Finalizer::Leave, "not removed yet");
+    for state in [ApplyState::Forbidden, ApplyState::NotReady] {
+        let mut world = forced("true");
+        world.session = World::deleting().session;
+        world.accept_removal();
+        world.session().applied = Arc::default();
+        world.report(&injection(), state, "");
+        assert_eq!(once(&world), Finalizer::Force, "{state:?} will never go by itself");
+    }
+}
+
 #[test]
 fn finalizer_of_a_remote_that_no_agent_ever_joined_is_let_go_by_the_leader() {
     let mut world = World::deleting();

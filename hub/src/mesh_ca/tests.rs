@@ -1,0 +1,6 @@
+mod choice;
+mod issue;
+mod roots;
+mod samples;
+mod serve;
+mod signer;
