@@ -18,6 +18,8 @@ const PURE: &[&str] = &[
     "proto/liveness.rs",
     "proto/model",
     "proto/model.rs",
+    "proto/policy",
+    "proto/policy.rs",
     "hub/src/commands/install.rs",
     "hub/src/commands/table.rs",
     "hub/src/enrolment/decide.rs",
@@ -46,6 +48,7 @@ const PURE: &[&str] = &[
     "hub/src/report.rs",
     "hub/src/session",
     "hub/src/session.rs",
+    "hub/src/status/allowed.rs",
     "hub/src/status/authority.rs",
     "hub/src/status/changes.rs",
     "hub/src/status/components.rs",
@@ -67,6 +70,7 @@ const PURE: &[&str] = &[
     "agent/src/mesh_trust/chain.rs",
     "agent/src/mesh_trust/secret.rs",
     "agent/src/mesh_trust/step.rs",
+    "agent/src/policy/file.rs",
     "agent/src/session.rs",
 ];
 

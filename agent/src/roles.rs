@@ -23,6 +23,9 @@ const MISSING_LOOK: Duration = Duration::from_secs(5);
 /// Between two looks while everything is there.
 const LOOK: Duration = Duration::from_mins(1);
 
+/// Where cluster-wide names do not tell their remote: the seed's namespace.
+const SEED_NAMESPACE: &str = "istio-system";
+
 /// What a component's pods act by.
 struct Names {
     account: &'static str,
@@ -48,6 +51,17 @@ fn names(component: Component) -> Option<Names> {
             value: "components.sidecarInjector.enabled",
         }),
         Component::Rules | Component::Mesh | Component::Trust => None,
+    }
+}
+
+impl Names {
+    /// The role may serve several namespaces of one cluster; a binding is of one.
+    fn binding(&self, namespace: &str) -> String {
+        if namespace == SEED_NAMESPACE {
+            self.binding.to_owned()
+        } else {
+            format!("{}-{namespace}", self.binding)
+        }
     }
 }
 
@@ -143,10 +157,11 @@ async fn of_component(client: &Client, namespace: &str, names: &Names) -> Result
     let accounts = Api::<PartialObjectMeta<ServiceAccount>>::namespaced(client.clone(), namespace);
     let roles = Api::<PartialObjectMeta<ClusterRole>>::all(client.clone());
     let bindings = Api::<ClusterRoleBinding>::all(client.clone());
+    let binding_name = names.binding(namespace);
     let (account, role, binding) = tokio::join!(
         accounts.get_metadata_opt(names.account),
         roles.get_metadata_opt(names.role),
-        bindings.get_opt(names.binding)
+        bindings.get_opt(&binding_name)
     );
     let mut missing = Vec::new();
     for (kind, name, there) in [
@@ -166,10 +181,10 @@ async fn of_component(client: &Client, namespace: &str, names: &Names) -> Result
     match permitted(binding)? {
         Ok(Some(binding)) if binds(&binding, namespace, names) => {}
         Ok(Some(_)) => missing.push(format!(
-            "ClusterRoleBinding {} does not bind ServiceAccount {namespace}/{} to ClusterRole {}",
-            names.binding, names.account, names.role
+            "ClusterRoleBinding {binding_name} does not bind ServiceAccount {namespace}/{} to ClusterRole {}",
+            names.account, names.role
         )),
-        Ok(None) => missing.push(format!("ClusterRoleBinding {} is missing", names.binding)),
+        Ok(None) => missing.push(format!("ClusterRoleBinding {binding_name} is missing")),
         Err(forbidden) => missing.push(forbidden),
     }
     if missing.is_empty() {

@@ -76,7 +76,7 @@ async fn api(client: &Client, types: &TypeMeta, namespace: Option<&str>) -> Resu
 
 /// The same documents for another namespace than the one they were written for: each string that is the old
 /// namespace becomes the new one, and cluster-wide names of ours get it as a suffix, so that several can stand side by
-/// side. Those of the components are fixed by Istio and stay: all namespaces share them.
+/// side. The roles of the components are fixed by Istio and stay: all namespaces share them.
 ///
 /// # Errors
 /// The text is not YAML.
@@ -88,17 +88,19 @@ pub fn moved(text: &str, from: &str, to: &str) -> Result<Vec<Value>> {
     for document in &mut documents {
         replace(document, from, to);
         let kind = document["kind"].as_str().unwrap_or_default();
-        if matches!(kind, "ClusterRole" | "ClusterRoleBinding") && !is_component(&document["metadata"]["name"]) {
+        let is_shared = kind == "ClusterRole" && is_component(&document["metadata"]["name"]);
+        if matches!(kind, "ClusterRole" | "ClusterRoleBinding") && !is_shared {
             suffix(&mut document["metadata"]["name"], to);
         }
         if document["roleRef"]["kind"] == "ClusterRole" && !is_component(&document["roleRef"]["name"]) {
             suffix(&mut document["roleRef"]["name"], to);
         }
-        for rule in document["rules"].as_array_mut().into_iter().flatten() {
-            let webhooks = json!(["mutatingwebhookconfigurations"]);
-            let names = rule["resources"] == webhooks && !rule["resourceNames"].is_null();
-            if let (true, Some(names)) = (names, rule["resourceNames"].as_array_mut()) {
-                names.iter_mut().for_each(|name| suffix(name, to));
+        let rules = document.get_mut("rules").and_then(Value::as_array_mut);
+        for rule in rules.into_iter().flatten() {
+            let of = &rule["resources"];
+            if *of == json!(["mutatingwebhookconfigurations"]) || *of == json!(["clusterrolebindings"]) {
+                let names = rule.get_mut("resourceNames").and_then(Value::as_array_mut);
+                names.into_iter().flatten().for_each(|name| suffix(name, to));
             }
         }
     }
@@ -140,7 +142,7 @@ mod tests {
             [
                 json!({
                     "kind": "ClusterRoleBinding",
-                    "metadata": {"name": "istio-citadel-cluster-role-binding"},
+                    "metadata": {"name": "istio-citadel-cluster-role-binding-mine"},
                     "roleRef": {"kind": "ClusterRole", "name": "istio-citadel-cluster-role"},
                 }),
                 json!({

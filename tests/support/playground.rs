@@ -77,8 +77,8 @@ impl Playground {
     /// # Errors
     /// A part does not start: the text names it and shows the end of its log.
     pub async fn start(remotes: usize, say: impl Fn(&str)) -> Result<Self> {
-        if remotes == 0 || remotes > REMOTES_MAX {
-            bail!("{remotes} remotes: ask for 1 to {REMOTES_MAX}");
+        if remotes > REMOTES_MAX {
+            bail!("{remotes} remotes: ask for {REMOTES_MAX} at most");
         }
         let tools = Tools::ready().await?;
         say(&format!(
@@ -99,32 +99,10 @@ impl Playground {
         "info".clone_into(&mut options.log_level);
         options.signs_mesh = true;
         let hub = Hub::start(&central, options).await?;
-        let prepared = remote_clusters.into_iter().enumerate().map(|(index, cluster)| {
-            let folder = &folder;
-            async move {
-                let name = format!("remote-{}", index + 1);
-                let identity = AgentIdentity::Token {
-                    file: folder.access(&format!("{name}.token")),
-                    pins: Vec::new(),
-                    enrolments: Vec::new(),
-                };
-                let mut options = AgentOptions::with(&name, NAMESPACE, identity, folder);
-                "info".clone_into(&mut options.log_level);
-                options.components = true;
-                let policy = folder.access(&format!("{name}.policy.yaml"));
-                std::fs::write(&policy, POLICY).context("writing a policy")?;
-                options.arguments.push(format!("--policy={}", policy.display()));
-                let agent = Agent::prepare(&cluster, options).await?;
-                let namespaces: Api<Namespace> = Api::all(cluster.admin());
-                let system = namespaces.get("kube-system").await.context("reading kube-system")?;
-                anyhow::Ok(Remote {
-                    cluster_uid: system.uid().unwrap_or_default(),
-                    name,
-                    agent,
-                    cluster,
-                })
-            }
-        });
+        let prepared = remote_clusters
+            .into_iter()
+            .enumerate()
+            .map(|(index, cluster)| prepare(cluster, format!("remote-{}", index + 1), &folder));
         let remotes = try_join_all(prepared).await?;
         Ok(Self {
             hub,
@@ -133,6 +111,24 @@ impl Playground {
             folder,
             tools,
         })
+    }
+
+    /// A cluster beside the others, with nothing of ours in it.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn another_cluster(&self) -> Result<Cluster> {
+        Cluster::start(options(self.remotes.len() + 1, self.central.etcd())).await
+    }
+
+    /// Makes a remote of a cluster, with an agent that does not run yet; gives its place among the remotes.
+    ///
+    /// # Errors
+    /// Something is not installed.
+    pub async fn add(&mut self, cluster: Cluster, name: &str) -> Result<usize> {
+        self.remotes
+            .push(prepare(cluster, name.to_owned(), &self.folder).await?);
+        Ok(self.remotes.len() - 1)
     }
 
     /// The tools, for a person or a demo.
@@ -166,6 +162,30 @@ impl Playground {
         }
         Ok(())
     }
+}
+
+/// Namespace, roles, policy and agent of a remote.
+async fn prepare(cluster: Cluster, name: String, folder: &Arc<Folder>) -> Result<Remote> {
+    let identity = AgentIdentity::Token {
+        file: folder.access(&format!("{name}.token")),
+        pins: Vec::new(),
+        enrolments: Vec::new(),
+    };
+    let mut options = AgentOptions::with(&name, NAMESPACE, identity, folder);
+    "info".clone_into(&mut options.log_level);
+    options.components = true;
+    let policy = folder.access(&format!("{name}.policy.yaml"));
+    std::fs::write(&policy, POLICY).context("writing a policy")?;
+    options.arguments.push(format!("--policy={}", policy.display()));
+    let agent = Agent::prepare(&cluster, options).await?;
+    let namespaces: Api<Namespace> = Api::all(cluster.admin());
+    let system = namespaces.get("kube-system").await.context("reading kube-system")?;
+    Ok(Remote {
+        cluster_uid: system.uid().unwrap_or_default(),
+        name,
+        agent,
+        cluster,
+    })
 }
 
 /// Address ranges as in the blog: no two clusters share one.

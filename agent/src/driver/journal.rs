@@ -15,6 +15,7 @@ pub(super) struct Journal {
     /// The last failure of each object that now fails.
     failing: BTreeMap<ObjectName, &'static str>,
     drift_repaired: u64,
+    stale: bool,
     contended: usize,
     unreadable: BTreeMap<ObjectName, String>,
 }
@@ -45,6 +46,14 @@ impl Journal {
             let repaired = statistics.drift_repaired - self.drift_repaired;
             self.drift_repaired = statistics.drift_repaired;
             tracing::info!(repaired, total = self.drift_repaired, "drift repaired");
+        }
+        if statistics.stale != self.stale {
+            self.stale = statistics.stale;
+            if self.stale {
+                tracing::warn!("hub away for longer than the rules allow, endpoints are aged");
+            } else {
+                tracing::info!("endpoints are vouched for again");
+            }
         }
         if statistics.contended != self.contended {
             self.contended = statistics.contended;

@@ -52,7 +52,7 @@ pub struct Templates<'a> {
 impl Templates<'_> {
     /// The configuration that the injector and the sidecars read.
     #[must_use]
-    pub fn mesh(&self, mesh: &v1::MeshConfig) -> ConfigMap {
+    pub fn mesh(&self, mesh: v1::MeshConfig) -> ConfigMap {
         mesh::config_map(self.settings, mesh)
     }
 
@@ -70,7 +70,7 @@ impl Templates<'_> {
     #[must_use]
     pub fn injector(&self, injector: &v1::SidecarInjector) -> Vec<Resource> {
         let config = injector::config_map(self.settings, injector);
-        let mesh = mesh::text(&self.settings.namespace, &self.mesh.copied().unwrap_or_default());
+        let mesh = mesh::text(&self.settings.namespace, self.mesh.copied().unwrap_or_default());
         let template = template::config(injector);
         let hash = hash("configuration", &[mesh.as_bytes(), template.as_bytes()]);
         let deployment = injector::deployment(self.settings, injector, hash);

@@ -287,7 +287,7 @@ fn component(settings: &Settings, surroundings: &Surroundings, body: &Body) -> V
         mesh: surroundings.mesh.as_ref(),
     };
     match body {
-        Body::Mesh(mesh) => vec![Resource::ConfigMap(Box::new(templates.mesh(mesh)))],
+        Body::Mesh(mesh) => vec![Resource::ConfigMap(Box::new(templates.mesh(*mesh)))],
         Body::Citadel(citadel) => templates.citadel(citadel),
         Body::Injector(injector) => {
             let mut resources = templates.injector(injector);

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::cluster::{Surroundings, ranges};
 use super::{Source, within};
 
-/// Between two looks at the file. ConfigMap mounts swap a link, so there is no event to wait for.
+/// Between two looks at the file. `ConfigMap` mounts swap a link, so there is no event to wait for.
 const FILE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Between two looks at the cluster's ranges: they change by hand, if ever.

@@ -36,6 +36,13 @@ fn binding_counts_only_for_the_account_of_this_namespace_and_the_role() {
 }
 
 #[test]
+fn bindings_of_two_namespaces_do_not_collide() {
+    let names = names(Component::Citadel).expect("it runs pods");
+    assert_eq!(names.binding("istio-system"), "istio-citadel-cluster-role-binding");
+    assert_eq!(names.binding("other"), "istio-citadel-cluster-role-binding-other");
+}
+
+#[test]
 fn only_components_with_pods_have_roles() {
     let with_roles = Component::ALL
         .into_iter()

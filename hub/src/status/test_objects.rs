@@ -98,10 +98,14 @@ impl World {
     }
 
     pub(super) fn status(&self, now_unix: i64) -> RemoteIstioStatus {
+        self.status_by(REPLICA, now_unix)
+    }
+
+    pub(super) fn status_by(&self, replica: &str, now_unix: i64) -> RemoteIstioStatus {
         let (session, before) = (self.session.as_ref(), self.remote.status.as_ref());
         let (mut judgement, facts) = (Judgement::default(), self.facts());
         judgement.update(session, before, "istio-system", facts.desired);
-        compute::status(&facts.with_judgement(&judgement), REPLICA, now_unix)
+        compute::status(&facts.with_judgement(&judgement), replica, now_unix)
     }
 
     pub(super) fn facts(&self) -> Facts<'_> {

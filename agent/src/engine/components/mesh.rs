@@ -1,4 +1,4 @@
-//! The mesh configuration: the ConfigMap `istio`, field by field the seed's.
+//! The mesh configuration: the `ConfigMap` named `istio`, field by field the seed's.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use remote_istio::wire::v1;
@@ -16,7 +16,7 @@ struct Ports {
 
 /// The configuration as an object.
 #[must_use]
-pub fn config_map(settings: &Settings, mesh: &v1::MeshConfig) -> ConfigMap {
+pub fn config_map(settings: &Settings, mesh: v1::MeshConfig) -> ConfigMap {
     ConfigMap {
         metadata: metadata(settings, MESH, &[("app", "istio")]),
         data: Some(map(&[(KEY, &text(&settings.namespace, mesh))])),
@@ -26,7 +26,7 @@ pub fn config_map(settings: &Settings, mesh: &v1::MeshConfig) -> ConfigMap {
 
 /// The configuration as YAML. A namespace is a DNS label: it cannot end a quoted text.
 #[must_use]
-pub fn text(namespace: &str, mesh: &v1::MeshConfig) -> String {
+pub fn text(namespace: &str, mesh: v1::MeshConfig) -> String {
     let secure = mesh.control_plane_security;
     let (ports, policy) = if secure {
         let ports = Ports {

@@ -1,7 +1,8 @@
+//! The templates against what the seed wrote, and against what a hub should not be able to write.
+
 mod bad;
 mod objects;
 mod parameters;
-mod scratch;
 
 use remote_istio::wire::v1;
 use serde_json::{Value, json};
@@ -78,7 +79,7 @@ fn template_of(injector: &v1::SidecarInjector, holds: impl Fn(&str) -> bool) -> 
                 // A number of the probe is no text to YAML, and an action is no number.
                 let bare = line.replace(": [[", ": \"[[");
                 let end = if bare == line { "" } else { "\"" };
-                pods.push_str(&format!("{bare}{end}\n"));
+                pods.extend([bare.as_str(), end, "\n"]);
             }
             _ => {}
         }

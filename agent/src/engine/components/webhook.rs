@@ -52,10 +52,10 @@ fn injection(settings: &Settings, ca_bundle: &[u8]) -> MutatingWebhook {
             url: None,
         },
         rules: Some(vec![RuleWithOperations {
-            operations: texts(&["CREATE"]),
-            api_groups: texts(&[""]),
-            api_versions: texts(&["*"]),
-            resources: texts(&["pods"]),
+            operations: Some(texts(&["CREATE"])),
+            api_groups: Some(texts(&[""])),
+            api_versions: Some(texts(&["*"])),
+            resources: Some(texts(&["pods"])),
             scope: Some("*".to_owned()),
         }]),
         // The injector of the 1.0 line reads no other reviews.
@@ -72,7 +72,7 @@ fn injection(settings: &Settings, ca_bundle: &[u8]) -> MutatingWebhook {
 
 /// Namespaces that are labelled, but never Kubernetes' own, nor the one the injector itself must come up in.
 fn selector(settings: &Settings) -> LabelSelector {
-    let mut never: Vec<String> = KUBERNETES.map(str::to_owned).into();
+    let mut never = texts(&KUBERNETES);
     if !never.contains(&settings.namespace) {
         never.push(settings.namespace.clone());
     }
@@ -86,6 +86,6 @@ fn selector(settings: &Settings) -> LabelSelector {
     }
 }
 
-fn texts(texts: &[&str]) -> Option<Vec<String>> {
-    Some(texts.iter().copied().map(str::to_owned).collect())
+fn texts(texts: &[&str]) -> Vec<String> {
+    texts.iter().copied().map(str::to_owned).collect()
 }

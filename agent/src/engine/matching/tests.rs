@@ -265,7 +265,7 @@ fn a_configuration_that_was_edited_is_drift() {
         facts: &facts,
         mesh: None,
     };
-    let wanted = templates.mesh(&v1::MeshConfig::default());
+    let wanted = templates.mesh(v1::MeshConfig::default());
     let alike = |change: (&str, &str)| {
         let observed: ConfigMap = with(&wanted, &[change]);
         matches(

@@ -471,7 +471,7 @@ fn new_leader_does_not_put_its_name_on_a_session_that_it_never_had() {
     let mut world = World::lost(NOW);
     world.store(NOW);
     (world.disconnected_at, world.last_certificate) = (None, None);
-    let status = status(&world.facts(), "hub-9", NOW + 60);
+    let status = world.status_by("hub-9", NOW + 60);
     assert_eq!(Some(status), world.remote.status);
 }
 

@@ -31,7 +31,7 @@ fn mesh_configuration_has_every_key_of_the_seed() {
             facts: &Facts::default(),
             mesh: None,
         };
-        let config_map = templates.mesh(&mesh);
+        let config_map = templates.mesh(mesh);
         let object = serde_json::to_value(&config_map).unwrap();
         assert_eq!(
             object["metadata"],

@@ -312,14 +312,3 @@ fn every_field_of_the_sidecar_reaches_the_template() {
         json!({"requests": {"cpu": "0.1", "memory": "64Mi"}, "limits": {"memory": "1Gi"}})
     );
 }
-// SCRATCH
-pub(super) fn full() -> v1::Workload {
-    v1::Workload { image: String::new(), replicas: Some(2), image_pull_policy: "Always".to_owned(), image_pull_secrets: vec!["one".to_owned()], resources: Some(resources()), node_selector: [("a".to_owned(), "b".to_owned())].into(), tolerations: vec![toleration()], affinity: Some(affinity_valid()) }
-}
-fn affinity_valid() -> v1::Affinity {
-    let mut a = affinity();
-    let fix = |t: &mut v1::NodeTerm| t.fields[0].key = "metadata.name".to_owned();
-    a.node_required.iter_mut().for_each(fix);
-    a.node_preferred.iter_mut().for_each(|w| fix(w.term.as_mut().unwrap()));
-    a
-}
