@@ -1,7 +1,7 @@
 # The ways into this tree. `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo playground playground-down test lint bench docs fuzz fuzz-seeds tools build build-release rust go
+.PHONY: help demo walkthrough playground playground-down test lint bench docs fuzz fuzz-seeds tools build build-release rust go
 
 REMOTES ?= 2
 PLAYGROUND_FLAGS ?=
@@ -11,12 +11,17 @@ FUZZ_TARGETS ?= $(notdir $(wildcard tests/fuzz/corpus/*))
 # Commands of the hub beside run, with '.' for a blank.
 HUB_COMMANDS := token.create token.list token.revoke join.list join.approve join.deny revoke release identity.list \
 	ca.show ca.begin ca.switch ca.drop mesh-ca.show mesh-ca.forget-root crd
+# The same of the agent.
+AGENT_COMMANDS := minted.list minted.remove
 
 help: ## Says what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: build ## The walk of the 2019 blog on real clusters, to be read in a terminal
 	@target/debug/demo
+
+walkthrough: build ## Replays the session of the 2019 blog line by line and writes docs/walkthrough.md from it
+	@target/debug/walkthrough
 
 playground: build ## Central and REMOTES=2 remotes with hub and agents; stays until interrupted (JOINED=1 applies the blog's RemoteIstio)
 	@target/debug/playground --remotes $(REMOTES) $(if $(JOINED),--joined) $(PLAYGROUND_FLAGS)
@@ -46,6 +51,7 @@ docs: build ## Writes the generated pages: docs/flags.md, deploy/crds
 		section remote-istio-hub run; \
 		for command in $(HUB_COMMANDS); do section remote-istio-hub $${command//./ }; done; \
 		section remote-istio-agent run; \
+		for command in $(AGENT_COMMANDS); do section remote-istio-agent $${command//./ }; done; \
 	} > docs/flags.md
 
 fuzz: rust ## Fuzzes what strangers and peers can send, each target for FUZZ_SECONDS=120 (needs a C++ compiler)

@@ -258,7 +258,10 @@ impl Engine {
         self.tell_policy();
         self.away.welcomed(welcome, self.now);
         // How far the pods of components are, the hub cannot know from an earlier session.
-        let components = self.states.iter().filter(|(key, _)| matches!(key, Key::Component { .. }));
+        let components = self
+            .states
+            .iter()
+            .filter(|(key, _)| matches!(key, Key::Component { .. }));
         let reports = components.filter_map(|(key, state)| Some((key.clone(), state.report.clone()?)));
         self.reports.extend(reports);
     }

@@ -11,8 +11,8 @@ pub mod link;
 pub mod mesh_trust;
 pub mod metrics;
 pub mod observe;
-pub mod roles;
 pub mod policy;
+pub mod roles;
 pub mod session;
 #[cfg(test)]
 mod test_ca;

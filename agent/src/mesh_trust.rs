@@ -5,8 +5,8 @@
 
 mod call;
 mod chain;
-mod key;
 mod keeper;
+mod key;
 mod secret;
 mod step;
 mod store;

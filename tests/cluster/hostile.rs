@@ -100,11 +100,7 @@ fn remote_refuses_by_name_what_a_hub_taken_over_asks_for() {
             &mut session,
             Lane::Config,
             vec![
-                (
-                    Key::service("kube-system", "kube-dns"),
-                    service(),
-                    "namespace-not-allowed",
-                ),
+                (Key::service("kube-system", "kube-dns"), service(), "namespace-reserved"),
                 (
                     Key::service("default", "kubernetes"),
                     service(),
@@ -113,17 +109,17 @@ fn remote_refuses_by_name_what_a_hub_taken_over_asks_for() {
                 (
                     Key::injection("kube-system"),
                     Object::new(1, None, Body::Injection),
-                    "injection-not-allowed",
+                    "namespace-reserved",
                 ),
                 (
                     Key::injection("kube-public"),
                     Object::new(1, None, Body::Injection),
-                    "injection-not-allowed",
+                    "namespace-reserved",
                 ),
                 (
                     Key::injection(name),
                     Object::new(1, None, Body::Injection),
-                    "injection-not-allowed",
+                    "injection-own-namespace",
                 ),
                 (component(Component::Citadel), citadel(""), "component-not-allowed"),
                 (
@@ -147,7 +143,7 @@ fn remote_refuses_by_name_what_a_hub_taken_over_asks_for() {
                 (
                     Key::endpoints("kube-system", "kube-dns"),
                     endpoints(&["10.5.0.1"]),
-                    "namespace-not-allowed",
+                    "namespace-reserved",
                 ),
                 (at("metadata"), endpoints(&["169.254.169.254"]), "address-link-local"),
                 (at("metadata-six"), endpoints(&["fe80::1"]), "address-link-local"),

@@ -36,7 +36,7 @@ fn central_says_what_would_be_refused_also_while_the_remote_is_away() {
             json!({
                 "citadel": {"image": "elsewhere.test/citadel:1"},
                 "sidecarInjector": {},
-                "autoInjectionNamespaces": ["policy-told-app", "kube-system"],
+                "autoInjectionNamespaces": ["policy-told-app", "policy-told-other"],
             }),
         )
         .await;

@@ -300,10 +300,14 @@ fn api_server(
     .flag("default-watch-cache-size", "50")
     .flag("profiling", "false")
     .flag("v", "1");
-    if !options.controllers {
-        // Nobody makes the default ServiceAccounts that this plugin asks for.
-        line = line.flag("disable-admission-plugins", "ServiceAccount");
-    }
+    // Without controllers nobody makes the default ServiceAccounts that the one asks for; with them nobody takes away the
+    // taint that the other puts on a new node, for the controller that would is left out.
+    let unwanted = if options.controllers {
+        "TaintNodesByCondition"
+    } else {
+        "ServiceAccount"
+    };
+    line = line.flag("disable-admission-plugins", unwanted);
     if options.audit_log {
         let policy = access.path("audit-policy.yaml");
         std::fs::write(&policy, AUDIT_POLICY).context("writing the audit policy")?;

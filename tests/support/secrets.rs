@@ -67,7 +67,10 @@ impl Secrets {
         }
         let lines: Vec<&str> = pem.lines().collect();
         for line in [lines.len() / 2, lines.len() * 3 / 4] {
-            self.add(&format!("line {line} of the PEM text of {name}"), lines[line].as_bytes());
+            self.add(
+                &format!("line {line} of the PEM text of {name}"),
+                lines[line].as_bytes(),
+            );
         }
     }
 

@@ -6,6 +6,7 @@
 mod component;
 mod injection;
 mod order;
+mod ownership;
 mod record;
 mod removal;
 mod webhook;
@@ -326,22 +327,6 @@ impl Planner<'_> {
             return Need::Write(Write::Apply(wanted.clone().with_uid(&uid)));
         }
         Need::Write(Write::Create(wanted.clone()))
-    }
-
-    /// Made by this agent, and somebody took our labels off it without handing it to another agent.
-    fn is_unlabelled(&self, state: &State, name: &ObjectName, found: &Resource) -> bool {
-        let is_known = matches!(state.inventory.get(name), Some(Some(uid)) if uid == found.uid());
-        is_known && !self.observed.is_anothers(found)
-    }
-
-    /// Owned: our labels, and in the inventory by UID, or by name while it is being created.
-    fn owns(&self, state: &State, name: &ObjectName, found: &Resource) -> bool {
-        self.observed.is_owned(found)
-            && match state.inventory.get(name) {
-                Some(Some(uid)) => uid == found.uid(),
-                Some(None) => self.announced(state, name),
-                None => false,
-            }
     }
 
     /// Whether no pause forbids a write; if the write repairs drift, it is counted.

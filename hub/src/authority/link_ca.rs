@@ -19,8 +19,8 @@ use rustls::pki_types::CertificateDer;
 use super::certificate::CertificateFacts;
 
 pub use error::{CaError, CaProblem};
-pub(crate) use issue::{date, rounded_up, serial};
 pub use issue::{IssueError, IssuedCertificate, Leaf};
+pub(crate) use issue::{date, rounded_up, serial};
 pub use rollover::RolloverError;
 
 use signer::Signer;

@@ -104,17 +104,17 @@ impl Tombstones {
                     Ok(Event::Init) => is_listed = false,
                     Ok(Event::InitApply(map)) => {
                         is_listed = true;
-                        self.found(map.data.unwrap_or_default());
+                        self.found(&map.data.unwrap_or_default());
                     }
                     Ok(Event::InitDone) => {
                         backoff.reset();
                         reason.clear();
                         if !is_listed {
-                            self.found(BTreeMap::new());
+                            self.found(&BTreeMap::new());
                         }
                     }
-                    Ok(Event::Apply(map)) => self.found(map.data.unwrap_or_default()),
-                    Ok(Event::Delete(_)) => self.found(BTreeMap::new()),
+                    Ok(Event::Apply(map)) => self.found(&map.data.unwrap_or_default()),
+                    Ok(Event::Delete(_)) => self.found(&BTreeMap::new()),
                     Err(error) => {
                         let error = error.to_string();
                         if error != reason {
@@ -130,8 +130,8 @@ impl Tombstones {
         }
     }
 
-    fn found(&self, data: BTreeMap<String, String>) {
-        let (tombstones, unread) = tombstone::read(&data);
+    fn found(&self, data: &BTreeMap<String, String>) {
+        let (tombstones, unread) = tombstone::read(data);
         for (name, error) in unread {
             warn!(
                 name,
@@ -149,7 +149,9 @@ impl Tombstones {
         known.clone_from(&tombstones);
         drop(known);
         self.state.update(|index| index.tombstones(tombstones));
-        names.iter().for_each(|name| self.wake.changed(name));
+        for name in &names {
+            self.wake.changed(name);
+        }
     }
 
     /// Never returns.

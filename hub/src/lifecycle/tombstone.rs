@@ -75,6 +75,9 @@ impl Tombstone {
     }
 
     /// As one entry of the `ConfigMap`.
+    ///
+    /// # Panics
+    /// Never: texts and numbers alone are always JSON.
     #[must_use]
     pub fn to_text(&self) -> String {
         serde_json::to_string(self).expect("texts and numbers alone are always JSON")

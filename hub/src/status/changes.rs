@@ -72,7 +72,9 @@ fn outline(status: &RemoteIstioStatus) -> RemoteIstioStatus {
     let mut outline = status.clone();
     outline.error_message = outline.error_message.map(|_| String::new());
     for component in &mut outline.components {
-        (component.desired, component.updated, component.available) = (0, 0, 0);
+        // Whether it is as it should be is no mere count.
+        let lacks = i64::from(component.available < component.desired);
+        (component.desired, component.updated, component.available) = (lacks, 0, 0);
         component.message.clear();
     }
     outline

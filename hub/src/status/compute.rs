@@ -5,8 +5,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::allowed::{allowed, policy};
 use super::components::components;
 use super::conditions::{
-    ACCEPTED, ALLOWED, APPLIED, CERTIFICATE_VALID, CONNECTED, IDENTITY_CONFLICT, MESH_TRUST, NOT_READY, PAUSED, READY, Verdict,
-    accepted, applied, connected, ready, stored, time,
+    ACCEPTED, ALLOWED, APPLIED, CERTIFICATE_VALID, CONNECTED, IDENTITY_CONFLICT, MESH_TRUST, NOT_READY, PAUSED, READY,
+    Verdict, accepted, applied, connected, ready, stored, time,
 };
 use super::facts::Facts;
 use super::findings::problems;
@@ -133,7 +133,8 @@ impl Verdicts {
         let conflict = self.conflict.as_ref();
         conditions.extend(conflict.map(|conflict| conflict.condition(IDENTITY_CONFLICT, facts, generation, now_unix)));
         let allowed = self.allowed.as_ref();
-        conditions.extend(allowed.map(|verdict| verdict.condition(ALLOWED, facts, facts.observed_generation(), now_unix)));
+        conditions
+            .extend(allowed.map(|verdict| verdict.condition(ALLOWED, facts, facts.observed_generation(), now_unix)));
         conditions.push(self.accepted.condition(ACCEPTED, facts, accepted, now_unix));
         conditions.push(self.applied.condition(APPLIED, facts, said(APPLIED), now_unix));
         let mesh_trust = self.mesh_trust.as_ref();

@@ -64,15 +64,22 @@ async fn join(stage: &Stage, playground: &mut Playground) -> Result<()> {
     took.sort();
     let middle = [took[(took.len() - 1) / 2], took[took.len() / 2]];
     let median = (middle[0] + middle[1]) / 2;
-    let wait = "wait remoteistios --all --for=condition=Ready --timeout=45s";
-    if let Err(error) = stage.kubectl(central(playground), wait).await {
-        stage.kubectl(central(playground), "get remoteistios -o yaml").await?;
-        return Err(error);
+    for condition in [
+        "condition=Accepted",
+        "jsonpath={.status.components[0].available}=1",
+        "jsonpath={.status.components[1].available}=1",
+    ] {
+        let wait = format!("wait remoteistios --all --for={condition} --timeout=45s");
+        if let Err(error) = stage.kubectl(central(playground), &wait).await {
+            stage.kubectl(central(playground), "get remoteistios -o yaml").await?;
+            return Err(error);
+        }
     }
     stage.kubectl(central(playground), "get remoteistios").await?;
     stage.kubectl(central(playground), "get remoteidentities").await?;
     log_lines(stage, playground, 0, &["remoteconfig status updated"]);
-    stage.holds("every remote is Ready: connected, accepted, applied");
+    stage.holds("every remote is connected, has accepted everything, and its Citadel and injector are available");
+    stage.line("      the webhook is withheld while nothing serves behind it: pods without containers do not, and the status says so");
     let milliseconds = median.as_millis();
     stage.line(&format!(
         "      from `token create` to the first sync {milliseconds} ms at the median, apart from the start of the agent"
@@ -83,6 +90,7 @@ async fn join(stage: &Stage, playground: &mut Playground) -> Result<()> {
 async fn look(stage: &Stage, playground: &Playground) -> Result<()> {
     stage.step("On the remotes: services without selector, endpoints with central's pod addresses, injection labels");
     let first = remote_prompt(playground, 0);
+    stage.kubectl(first, "get deployments,pods").await?;
     stage.kubectl(first, "get services").await?;
     stage.kubectl(first, "get endpoints").await?;
     stage.kubectl(first, "get endpointslices").await?;

@@ -81,7 +81,10 @@ async fn run(folder: &Path, arguments: &Arguments) -> Result<()> {
 
 /// Starts everything and lets every remote join; gives the file with their resources too.
 async fn up(folder: &Path, arguments: &Arguments) -> Result<(Playground, PathBuf)> {
-    anyhow::ensure!(arguments.remotes > 0, "a playground without a remote: ask for one at least");
+    anyhow::ensure!(
+        arguments.remotes > 0,
+        "a playground without a remote: ask for one at least"
+    );
     let mut playground = Playground::start(arguments.remotes, |what| println!("playground: {what}")).await?;
     let resources = write_resources(folder, &playground)?;
     if arguments.joined {

@@ -48,20 +48,7 @@ impl Page {
 
     /// Runs kubectl; files are named as the reader finds them.
     pub(crate) async fn kubectl_shown_as(&mut self, at: At<'_>, arguments: &str, shown: &str) -> Result<String> {
-        let running = Command::new(at.kubectl)
-            .arg("--kubeconfig")
-            .arg(at.kubeconfig)
-            .args(arguments.split(' '))
-            .kill_on_drop(true)
-            .output();
-        let output = tokio::time::timeout(COMMAND_DEADLINE, running)
-            .await
-            .with_context(|| format!("{shown}: no end after {COMMAND_DEADLINE:?}"))?
-            .with_context(|| format!("running {}", at.kubectl.display()))?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        if !output.status.success() {
-            bail!("{shown}: {}", String::from_utf8_lossy(&output.stderr).trim());
-        }
+        let text = run(at, arguments).await?;
         self.shown(at.context, shown, &text);
         Ok(text)
     }
@@ -70,4 +57,50 @@ impl Page {
         // Writing to a String cannot fail.
         let _ = writeln!(self.0, "{text}");
     }
+}
+
+/// Runs kubectl without a word of it on the page. That nothing is found is said on the other stream.
+pub(crate) async fn run(at: At<'_>, arguments: &str) -> Result<String> {
+    let running = Command::new(at.kubectl)
+        .arg("--kubeconfig")
+        .arg(at.kubeconfig)
+        .args(words(arguments))
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(COMMAND_DEADLINE, running)
+        .await
+        .with_context(|| format!("kubectl {arguments}: no end after {COMMAND_DEADLINE:?}"))?
+        .with_context(|| format!("running {}", at.kubectl.display()))?;
+    let others = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        bail!("kubectl {arguments}: {}", others.trim());
+    }
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !text.trim().is_empty() {
+        return Ok(text);
+    }
+    let said: Vec<&str> = others.lines().filter(|line| !line.starts_with("Warning:")).collect();
+    Ok(said.join("\n"))
+}
+
+/// As a shell would part them: blanks within single quotes part nothing.
+fn words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    for (index, piece) in line.split('\'').enumerate() {
+        let is_quoted = index % 2 == 1;
+        let parted = if is_quoted {
+            vec![piece]
+        } else {
+            piece.split(' ').collect()
+        };
+        for (number, word) in parted.into_iter().enumerate() {
+            if number > 0 {
+                words.push(String::new());
+            }
+            if let Some(last) = words.last_mut() {
+                last.push_str(word);
+            }
+        }
+    }
+    words
 }

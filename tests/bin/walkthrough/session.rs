@@ -12,7 +12,7 @@ use support::deploy::NAMESPACE;
 use support::playground::Playground;
 use support::workload::{self, is_ready};
 
-use crate::page::{At, Page};
+use crate::page::{self, At, Page};
 
 /// The blog's names.
 const CENTRAL: &str = "central-cluster";
@@ -21,6 +21,9 @@ const NAME: &str = "remoteistio-sample";
 
 /// From a change to what follows from it; on a busy machine.
 const DEADLINE: Duration = Duration::from_mins(1);
+
+/// Until the hub writes words into a status that says nothing else that is new: it does so once a minute.
+const WORDS_DEADLINE: Duration = Duration::from_mins(2);
 
 /// From one look to the next.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -41,6 +44,7 @@ pub(crate) async fn replay(page: &mut Page, playground: &mut Playground) -> Resu
     join(page, playground, index).await?;
     look(page, playground, index).await?;
     restart(page, playground, index).await?;
+    withheld(page, playground, index).await?;
     leave(page, playground, index).await
 }
 
@@ -108,8 +112,13 @@ async fn join(page: &mut Page, playground: &mut Playground, index: usize) -> Res
     page.shown(CENTRAL, &command, "(the token, and the command that starts the agent)");
     let command =
         format!("remote-istio-agent run --policy policy.yaml --token-file {NAME}.token --enrolment … --pin …");
-    let output = format!("(welcomed {} ms after its first line)", joined.synced.as_millis());
-    page.shown(REMOTE, &command, &output);
+    let agent = playground.remotes[index].agent.log();
+    let lines = lines_with(&agent, &["joined the hub", "in force", "connected to hub"]);
+    page.shown(REMOTE, &command, &lines);
+    page.say(&format!(
+        "The hub welcomed it {} ms after its first line.",
+        joined.synced.as_millis()
+    ));
     let seed = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster/seed.yaml");
     let text = std::fs::read_to_string(&seed).context("reading the blog's resource")?;
     page.say(&format!(
@@ -132,28 +141,72 @@ async fn join(page: &mut Page, playground: &mut Playground, index: usize) -> Res
     }
     within("central has heard of it", async || {
         let status = remote_istio(playground).await?;
-        let components = status["components"].as_array().map_or(0, Vec::len);
-        let available = status["components"].as_array().into_iter().flatten();
-        let count = available.filter(|component| component["available"] == 1).count();
-        ensure!(components == 2 && count == 2, "{status}");
+        let components = status["components"].as_array().cloned().unwrap_or_default();
+        let names: Vec<_> = components.iter().map(|component| &component["name"]).collect();
+        ensure!(names == ["citadel", "sidecarInjector"], "{status}");
+        ensure!(
+            components.iter().all(|component| component["available"] == 1),
+            "{status}"
+        );
         Ok(())
     })
     .await?;
-    page.say("What the operator's log was, the hub's is:");
-    let command = "kubectl logs -f deployment/remote-istio-hub";
-    page.shown(
-        CENTRAL,
-        command,
-        &log_since(playground, 0, &["remoteconfig status updated", "remote istio"]),
-    );
+    page.say("What the operator's log was, the hub's is, and the agent's, which does the work:");
+    let messages = [
+        "remoteconfig status updated",
+        "remote joined",
+        "session opened",
+        "of the mesh signed",
+    ];
+    let lines = lines_with(&playground.hub.log(), &messages);
+    page.shown(CENTRAL, "kubectl logs -f deployment/remote-istio-hub", &lines);
+    let messages = [
+        "are there",
+        "service written",
+        "labels reconciled",
+        "mesh CA of this remote",
+        "the injector",
+    ];
+    let lines = lines_with(&playground.remotes[index].agent.log(), &messages);
+    page.shown(REMOTE, "kubectl logs -f deployment/remote-istio-agent", &lines);
     page.kubectl(central(playground), "get remoteistios -n istio-system")
         .await?;
+    Ok(())
+}
+
+/// Why the status is not `Available`, as it is in the blog.
+async fn withheld(page: &mut Page, playground: &Playground, index: usize) -> Result<()> {
     page.say(
-        "Both Deployments are available. The webhook is withheld, for nothing serves behind it here, and the status says so: where the \
-         injector really serves, it is the last thing that is made, and the status becomes `Available`.",
+        "## The webhook\n\nBoth Deployments are available. The webhook is withheld, for nothing serves behind it here: these pods \
+         only pretend, and a webhook without an injector would block every new pod. The status says so. Where the injector really \
+         serves, its webhook is the last thing that is made, and the status becomes `Available`.",
     );
-    let message = "get remoteistio remoteistio-sample -n istio-system -o jsonpath={.status.ErrorMessage}";
-    page.kubectl(central(playground), message).await?;
+    let why = "Citadel has not made the Secret";
+    within_time("the status says why", WORDS_DEADLINE, async || {
+        let status = remote_istio(playground).await?;
+        let message = status["ErrorMessage"].as_str().unwrap_or_default();
+        ensure!(message.contains(why), "{status}");
+        Ok(())
+    })
+    .await?;
+    let command = "get remoteistio remoteistio-sample -n istio-system -o jsonpath-as-json={.status.components}";
+    page.kubectl(central(playground), command).await?;
+    let command = "get remoteistio remoteistio-sample -n istio-system -o \
+                   jsonpath='{range .status.conditions[*]}{.type}={.status} {.reason}: {.message}{\"\\n\"}{end}'";
+    let conditions = page.kubectl(central(playground), command).await?;
+    for condition in [
+        "Connected=True",
+        "Allowed=True",
+        "Accepted=True",
+        "MeshTrust=True",
+        "Ready=False",
+        why,
+    ] {
+        ensure!(conditions.contains(condition), "{condition}: {conditions}");
+    }
+    let at = remote(playground, index);
+    let webhooks = page.kubectl(at, "get mutatingwebhookconfigurations").await?;
+    ensure!(!webhooks.contains("istio-sidecar-injector"), "{webhooks}");
     Ok(())
 }
 
@@ -229,9 +282,13 @@ async fn restart(page: &mut Page, playground: &Playground, index: usize) -> Resu
     })
     .await?;
     ensure!(now != address, "the replacement has another address");
-    let command = "kubectl logs -f deployment/remote-istio-hub";
-    let lines = log_since(playground, from, &["pod event detected", "updating endpoints"]);
-    page.shown(CENTRAL, command, &lines);
+    let log = playground.hub.log();
+    let since = log.get(from..).unwrap_or_default();
+    let lines = lines_with(since, &["pod event detected", "updating endpoints"]);
+    for line in [name.as_str(), "updating endpoints"] {
+        ensure!(lines.contains(line), "{line} is not in the hub's log: {lines}");
+    }
+    page.shown(CENTRAL, "kubectl logs -f deployment/remote-istio-hub", &lines);
     let shown = page
         .kubectl(at, "get endpoints/istio-telemetry -n istio-system")
         .await?;
@@ -253,31 +310,24 @@ async fn leave(page: &mut Page, playground: &Playground, index: usize) -> Result
     )
     .await?;
     let at = remote(playground, index);
-    let cluster = &playground.remotes[index].cluster;
-    within("both Deployments are gone", async || {
-        ensure!(
-            available(cluster, "istio-citadel").await.is_err(),
-            "Citadel is still there"
-        );
+    let kinds = "get deployments,services,endpoints,endpointslices,mutatingwebhookconfigurations -n istio-system";
+    within("everything is gone", async || {
+        let left = page::run(at, kinds).await?;
+        ensure!(left.starts_with("No resources found"), "{left}");
         Ok(())
     })
     .await?;
-    let kinds = "get deployments,services,endpoints,endpointslices,mutatingwebhookconfigurations -n istio-system";
     let left = page.kubectl(at, kinds).await?;
-    ensure!(!left.contains("istio-"), "{left}");
+    ensure!(left.starts_with("No resources found"), "{left}");
     let labels = page.kubectl(at, "get namespaces/default --show-labels").await?;
     ensure!(!labels.contains("istio"), "{labels}");
     Ok(())
 }
 
-/// Lines of the hub's log with one of these messages.
-fn log_since(playground: &Playground, from: usize, messages: &[&str]) -> String {
-    let log = playground.hub.log();
-    let lines = log.get(from..).unwrap_or_default().lines();
-    let shown: Vec<&str> = lines
-        .filter(|line| messages.iter().any(|message| line.contains(message)))
-        .collect();
-    shown.join("\n")
+/// Lines with one of these messages.
+fn lines_with(log: &str, messages: &[&str]) -> String {
+    let shown = |line: &&str| messages.iter().any(|message| line.contains(message));
+    log.lines().filter(shown).collect::<Vec<_>>().join("\n")
 }
 
 async fn available(cluster: &Cluster, deployment: &str) -> Result<()> {
@@ -306,11 +356,15 @@ async fn remote_istio(playground: &Playground) -> Result<serde_json::Value> {
 
 /// Looks until it holds; says what was seen last if it never does.
 async fn within<T>(what: &str, look: impl AsyncFn() -> Result<T>) -> Result<T> {
+    within_time(what, DEADLINE, look).await
+}
+
+async fn within_time<T>(what: &str, deadline: Duration, look: impl AsyncFn() -> Result<T>) -> Result<T> {
     let started = Instant::now();
     loop {
         match look().await {
             Ok(found) => return Ok(found),
-            Err(error) if started.elapsed() > DEADLINE => bail!("{what}: not within {DEADLINE:?}: {error:#}"),
+            Err(error) if started.elapsed() > deadline => bail!("{what}: not within {deadline:?}: {error:#}"),
             Err(_) => tokio::time::sleep(LOOK_EVERY).await,
         }
     }

@@ -60,7 +60,7 @@ fn change_of_mind_while_it_is_deleted_counts() {
     let mut index = index(&[pilot(1)], &[], std::slice::from_ref(&view));
     index.remote_applied(deleting(&view), 2);
     let changed = edited(&deleting(&view), |object| {
-        object.spec.deletion_policy = Some(DeletionPolicy::Orphan)
+        object.spec.deletion_policy = Some(DeletionPolicy::Orphan);
     });
     assert_eq!(index.remote_applied(changed, 3), touched(&["r1"]));
     assert_eq!(lanes(&index), [(0, true, true); 2]);
@@ -88,7 +88,10 @@ fn paused_remote_keeps_what_it_was_sent_whatever_happens_on_central() {
 
     index.remote_applied(paused(&more, false), 5);
     let held = lane(&index, "r1", Lane::Endpoints);
-    assert_eq!(held.objects().keys().collect::<Vec<_>>(), [&Key::endpoints(NAMESPACE, "zipkin")]);
+    assert_eq!(
+        held.objects().keys().collect::<Vec<_>>(),
+        [&Key::endpoints(NAMESPACE, "zipkin")]
+    );
     assert_eq!(addresses(&index, "r1", "zipkin"), ["10.0.0.9"]);
 }
 

@@ -194,8 +194,8 @@ impl Start {
 /// Holds what it is sent, in memory.
 #[derive(Default)]
 pub(super) struct Agent {
-    pub(super) lanes: BTreeMap<Lane, (Inbox, Assembly)>,
-    pub(super) answers: Vec<v1::Ack>,
+    lanes: BTreeMap<Lane, (Inbox, Assembly)>,
+    answers: Vec<v1::Ack>,
     pub(super) refuses: Option<Key>,
 }
 
