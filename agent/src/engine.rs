@@ -170,6 +170,7 @@ impl Engine {
         for key in engine.dirty.clone() {
             engine.index(&key);
         }
+        engine.namespace_may_differ();
         engine.mesh_may_differ();
         engine.enforce_policy();
         engine.count_held();

@@ -169,6 +169,9 @@ impl MeshCa {
 fn log(state: &MeshCaState) {
     match state {
         MeshCaState::NotGranted | MeshCaState::Unknown => {}
+        MeshCaState::Unreadable(reason) => {
+            warn!(%reason, "it cannot be known whom the mesh trusts, remotes with Citadel are sent no configuration");
+        }
         MeshCaState::Ready => info!("mesh CA is in order"),
         MeshCaState::Missing(reason) => warn!(%reason, "mesh CA is missing, nothing is signed for the mesh"),
         MeshCaState::CannotSign(reason) => {

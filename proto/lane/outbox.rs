@@ -87,7 +87,18 @@ impl Outbox {
             // What the guard held back is known to the receiver alone; only a snapshot names it by leaving it out.
             self.peer = None;
         }
+        self.forget_moot_refusals(&desired);
         self.desired = Some(desired);
+    }
+
+    /// What was refused and is no longer asked for says nothing any more, once the peer holds what is: no ack will come.
+    fn forget_moot_refusals(&mut self, desired: &Snapshot) {
+        let Some(peer) = &self.peer else { return };
+        self.refused.retain(|key, refused| {
+            let wanted = desired.objects().get(key).map(|object| object.version);
+            let held = peer.get(key).map(|object| object.version);
+            refused.version == wanted || wanted != held
+        });
     }
 
     /// Nothing is to be sent until [`Outbox::set`] is called again; what the peer holds stays as it is.
@@ -223,6 +234,9 @@ impl Outbox {
                 Some(object) => acked.accepted.push((key, object)),
                 None => acked.removed.push(key),
             }
+        }
+        if let Some(desired) = self.desired.clone() {
+            self.forget_moot_refusals(&desired);
         }
         Some(acked)
     }

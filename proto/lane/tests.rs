@@ -220,6 +220,35 @@ fn refused_object_waits_for_another_version_and_holds_nothing_back() {
 }
 
 #[test]
+fn refusal_is_forgotten_once_what_the_peer_still_holds_is_wanted_again() {
+    let good = object(1, &[1]);
+    let before = snapshot_of(&[("a", Arc::clone(&good))]);
+    let mut lane = Lane::synced(&before);
+    for taken_back_in_flight in [false, true] {
+        let refused = object(2, &[66]);
+        lane.outbox.set(snapshot_of(&[("a", refused)]));
+        let change = lane.outbox.next_change().expect("a change");
+        let nack = Nack {
+            key: key("a"),
+            reason: NackReason::Policy,
+            detail: "no".to_owned(),
+        };
+        if taken_back_in_flight {
+            lane.outbox.set(Arc::clone(&before));
+        }
+        lane.outbox
+            .ack(change.nonce, before.hash(), vec![nack])
+            .expect("in flight");
+        if !taken_back_in_flight {
+            assert_eq!(lane.outbox.refused().len(), 1);
+            lane.outbox.set(Arc::clone(&before));
+        }
+        assert!(lane.outbox.refused().is_empty() && lane.outbox.in_sync());
+        assert!(lane.outbox.next_change().is_none(), "nothing is to be said");
+    }
+}
+
+#[test]
 fn older_position_from_another_replica_is_refused_until_its_watch_has_moved() {
     let mut lane = Lane::synced(&snapshot_of(&[("a", object(100, &[1]))]));
     lane.reconnect(&snapshot_of(&[("a", object(90, &[2]))]), OTHER_HUB);

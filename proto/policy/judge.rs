@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{EVERY_NAMESPACE, KUBERNETES_NAMESPACES, Policy, Refusal, Runs, image};
+use super::{EVERY_NAMESPACE, KUBERNETES_NAMESPACES, Policy, Range, Refusal, Runs, image};
 use crate::model::{Body, Component, EndpointSet, Key};
 use crate::wire::v1;
 
@@ -77,10 +77,11 @@ impl Policy {
             );
             return refused("namespace-not-allowed", detail);
         }
-        let taken = self.components.iter().find(|runs| runs.workload() == name);
+        // Also what may not be run: what stands of it is left as it stands, and it may be allowed later.
+        let taken = Runs::ALL.into_iter().find(|runs| runs.workload() == name);
         if let Some(runs) = taken.filter(|_| namespace == own_namespace) {
             let detail = format!(
-                "service {name} of namespace {namespace} is that of the remote's own {}: take it out of the enabled \
+                "service {name} of namespace {namespace} is kept for the remote's own {}: take it out of the enabled \
                  services",
                 runs.as_str()
             );
@@ -94,13 +95,15 @@ impl Policy {
     }
 
     fn address(&self, address: IpAddr) -> Result<(), Refusal> {
-        if let Some((rule, what)) = misuse(address) {
+        let meant = translated(address).unwrap_or(address);
+        if let Some((rule, what)) = misuse(address).or_else(|| misuse(meant)) {
             return refused(
                 rule,
                 format!("address {address} is {what}, traffic is never sent there"),
             );
         }
-        if let Some(range) = self.refused_ranges.iter().find(|range| range.contains(address)) {
+        let lies_in = |range: &&Range| range.contains(address) || range.contains(meant);
+        if let Some(range) = self.refused_ranges.iter().find(lies_in) {
             let detail = format!(
                 "address {address} lies in {range}, the remote's own services or API server: traffic is never sent there"
             );
@@ -201,18 +204,33 @@ fn workload_image(workload: Option<&v1::Workload>) -> &str {
     workload.map_or("", |workload| workload.image.as_str())
 }
 
+/// The IPv4 address that the well-known prefix of NAT64 translates this one to.
+fn translated(address: IpAddr) -> Option<IpAddr> {
+    let IpAddr::V6(v6) = address else { return None };
+    match v6.octets() {
+        [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d] => Some(Ipv4Addr::new(a, b, c, d).into()),
+        _ => None,
+    }
+}
+
+/// Whether an IPv4 address is written as IPv6: after `::ffff:`, or, as once was done, after `::`.
+fn is_disguised(v6: Ipv6Addr) -> bool {
+    v6.to_ipv4().is_some() && !v6.is_unspecified() && !v6.is_loopback()
+}
+
 /// What makes an address no endpoint in any remote, if anything.
 fn misuse(address: IpAddr) -> Option<(&'static str, &'static str)> {
-    let (link_local, broadcast) = match address {
-        IpAddr::V4(v4) => (v4.is_link_local(), v4.is_broadcast()),
-        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
+    let (link_local, broadcast, unspecified) = match address {
+        // All of 0.0.0.0/8 is this host itself, and no other.
+        IpAddr::V4(v4) => (v4.is_link_local(), v4.is_broadcast(), v4.octets()[0] == 0),
+        IpAddr::V6(v6) if is_disguised(v6) => {
             return Some(("address-ipv4-mapped", "an IPv4 address written as IPv6"));
         }
-        IpAddr::V6(v6) => (v6.is_unicast_link_local(), false),
+        IpAddr::V6(v6) => (v6.is_unicast_link_local(), false, v6.is_unspecified()),
     };
     [
         (address.is_loopback(), "address-loopback", "a loopback address"),
-        (address.is_unspecified(), "address-unspecified", "unspecified"),
+        (unspecified, "address-unspecified", "unspecified"),
         (address.is_multicast(), "address-multicast", "a multicast address"),
         (link_local, "address-link-local", "a link-local address"),
         (broadcast, "address-broadcast", "the broadcast address"),

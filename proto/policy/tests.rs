@@ -179,6 +179,7 @@ fn addresses_that_are_never_endpoints_are_refused_each_by_its_rule() {
         ("127.0.0.1", "address-loopback"),
         ("::1", "address-loopback"),
         ("0.0.0.0", "address-unspecified"),
+        ("0.1.2.3", "address-unspecified"),
         ("::", "address-unspecified"),
         ("169.254.169.254", "address-link-local"),
         ("fe80::1", "address-link-local"),
@@ -186,6 +187,12 @@ fn addresses_that_are_never_endpoints_are_refused_each_by_its_rule() {
         ("ff02::1", "address-multicast"),
         ("255.255.255.255", "address-broadcast"),
         ("::ffff:127.0.0.1", "address-ipv4-mapped"),
+        ("::169.254.169.254", "address-ipv4-mapped"),
+        ("::2", "address-ipv4-mapped"),
+        ("64:ff9b::a9fe:a9fe", "address-link-local"),
+        ("64:ff9b::7f00:1", "address-loopback"),
+        ("64:ff9b::6464:64c8", "address-metadata"),
+        ("64:ff9b::a60:1", "address-service-range"),
         ("fd00:ec2::254", "address-metadata"),
         ("10.96.0.1", "address-service-range"),
         ("10.111.255.255", "address-service-range"),
@@ -193,7 +200,15 @@ fn addresses_that_are_never_endpoints_are_refused_each_by_its_rule() {
     ] {
         assert_eq!(rule(&policy(), &key, &endpoints(address)), Some(expected), "{address}");
     }
-    for address in ["10.0.0.1", "192.168.1.1", "2001:db8::1", "fd00::1", "172.18.0.3"] {
+    for address in [
+        "10.0.0.1",
+        "192.168.1.1",
+        "2001:db8::1",
+        "fd00::1",
+        "172.18.0.3",
+        "64:ff9b::a00:1",
+        "1.0.0.1",
+    ] {
         assert_eq!(rule(&policy(), &key, &endpoints(address)), None, "{address}");
     }
 }
@@ -259,12 +274,23 @@ fn namespaces_are_refused_by_name() {
 }
 
 #[test]
-fn citadel_of_central_may_be_mirrored_where_the_remote_runs_none() {
+fn names_of_components_are_kept_for_them_where_none_may_be_run_and_are_free_elsewhere() {
     let none = Policy {
         components: BTreeSet::new(),
         ..policy()
     };
-    assert_eq!(rule(&none, &Key::service(OWN, "istio-citadel"), &service()), None);
+    for runs in Runs::ALL {
+        let name = runs.workload();
+        for (namespace, expected) in [(OWN, Some("name-reserved")), ("shop", None)] {
+            let (service_key, endpoints_key) = (Key::service(namespace, name), Key::endpoints(namespace, name));
+            assert_eq!(rule(&none, &service_key, &service()), expected, "{service_key}");
+            assert_eq!(
+                rule(&none, &endpoints_key, &endpoints("10.0.0.1")),
+                expected,
+                "{endpoints_key}"
+            );
+        }
+    }
 }
 
 #[test]

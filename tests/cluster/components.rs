@@ -148,7 +148,7 @@ fn citadel(namespace: &str) -> Vec<Row> {
     rows
 }
 
-fn injector() -> Vec<Row> {
+fn injector(namespace: &str) -> Vec<Row> {
     let of = |pointer: &str, expected: Value| row("Deployment", INJECTOR, pointer, expected);
     let service = |pointer: &str, expected: Value| row("Service", INJECTOR, pointer, expected);
     let container = |pointer: &str, expected: Value| of(&format!("{SPEC}/containers/0{pointer}"), expected);
@@ -170,6 +170,8 @@ fn injector() -> Vec<Row> {
             "--meshConfig=/etc/istio/config/mesh",
             "--healthCheckInterval=2s",
             "--healthCheckFile=/health",
+            // Only outside istio-system.
+            format!("--webhookConfigName=istio-sidecar-injector-{namespace}"),
         ]),
     ));
     for probe in ["livenessProbe", "readinessProbe"] {
@@ -194,18 +196,18 @@ fn injector() -> Vec<Row> {
         container(
             "/volumeMounts",
             json!([
-                {"mountPath": "/etc/istio/config", "name": "config-volume", "readOnly": true},
                 {"mountPath": "/etc/istio/certs", "name": "certs", "readOnly": true},
+                {"mountPath": "/etc/istio/config", "name": "config-volume", "readOnly": true},
                 {"mountPath": "/etc/istio/inject", "name": "inject-config", "readOnly": true},
             ]),
         ),
         of(
             &format!("{SPEC}/volumes"),
             json!([
-                {"name": "config-volume", "configMap": {"defaultMode": 420, "name": "istio"}},
                 {"name": "certs", "secret": {
                     "defaultMode": 420, "secretName": "istio.istio-sidecar-injector-service-account",
                 }},
+                {"name": "config-volume", "configMap": {"defaultMode": 420, "name": "istio"}},
                 {"name": "inject-config", "configMap": {
                     "defaultMode": 420, "name": INJECTOR, "items": [{"key": "config", "path": "config"}],
                 }},
@@ -285,7 +287,7 @@ async fn differences(remote: &Remote, rows: Vec<Row>) -> Vec<String> {
     differences
 }
 
-/// A key of a ConfigMap that is YAML.
+/// A key of a `ConfigMap` that is YAML.
 async fn yaml_in(remote: &Remote, name: &str, key: &str) -> Value {
     let map = remote.object("ConfigMap", name).await.expect("there");
     let text = map["data"][key].as_str().expect("a text");
@@ -299,7 +301,7 @@ fn seed_brings_every_object_of_2019_field_by_field() {
         let name = "components-seed";
         let mesh = seeded(name).await;
         let remote = mesh.remote(0);
-        let rows = [citadel(name), injector()].concat();
+        let rows = [citadel(name), injector(name)].concat();
         assert_eq!(differences(remote, rows).await, Vec::<String>::new());
 
         let configuration = yaml_in(remote, "istio", "mesh").await;
@@ -362,6 +364,44 @@ fn seed_brings_every_object_of_2019_field_by_field() {
     });
 }
 
+/// How a component shall be run, with every field.
+fn placement(image: &str) -> Value {
+    json!({
+        "image": image,
+        "replicaCount": 2,
+        "imagePullPolicy": "Always",
+        "imagePullSecrets": [{"name": "pull"}],
+        "nodeSelector": {"type": "kwok"},
+        "tolerations": [{"key": "mesh", "operator": "Exists", "effect": "NoSchedule"}],
+        "resources": {"requests": {"cpu": "20m", "memory": "32Mi"}, "limits": {"memory": "64Mi"}},
+        "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{
+            "weight": 5,
+            "podAffinityTerm": {
+                "topologyKey": "kubernetes.io/hostname",
+                "labelSelector": {"matchLabels": {"istio": "any"}},
+            },
+        }]}},
+    })
+}
+
+/// A spec with every field of the components.
+fn every_field() -> Value {
+    json!({
+        "enabledServices": [],
+        "includeIPRanges": "10.0.0.0/8,192.168.0.0/16",
+        "excludeIPRanges": "10.9.0.0/16",
+        "controlPlaneSecurityEnabled": true,
+        "citadel": placement("registry.test/mesh/citadel:9"),
+        "sidecarInjector": placement("registry.test/mesh/injector:9"),
+        "proxy": {
+            "image": "registry.test/mesh/proxy:9",
+            "privileged": true,
+            "resources": {"requests": {"cpu": "30m"}},
+        },
+        "proxyInit": {"image": "registry.test/mesh/init:9"},
+    })
+}
+
 // Turns red when: a parameter of the spec is not read, not sent, or not put into its template.
 #[test]
 fn every_field_of_the_spec_arrives_in_the_remote() {
@@ -378,42 +418,7 @@ fn every_field_of_the_spec_arrives_in_the_remote() {
         .await;
         mesh.put_mesh_ca(CENTRAL_CA, &MeshCa::self_signed("central").expect("a CA"))
             .await;
-        let placement = |image: &str| {
-            json!({
-                "image": image,
-                "replicaCount": 2,
-                "imagePullPolicy": "Always",
-                "imagePullSecrets": [{"name": "pull"}],
-                "nodeSelector": {"type": "kwok"},
-                "tolerations": [{"key": "mesh", "operator": "Exists", "effect": "NoSchedule"}],
-                "resources": {"requests": {"cpu": "20m", "memory": "32Mi"}, "limits": {"memory": "64Mi"}},
-                "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{
-                    "weight": 5,
-                    "podAffinityTerm": {
-                        "topologyKey": "kubernetes.io/hostname",
-                        "labelSelector": {"matchLabels": {"istio": "any"}},
-                    },
-                }]}},
-            })
-        };
-        mesh.create_remote_istio(
-            0,
-            json!({
-                "enabledServices": [],
-                "includeIPRanges": "10.0.0.0/8,192.168.0.0/16",
-                "excludeIPRanges": "10.9.0.0/16",
-                "controlPlaneSecurityEnabled": true,
-                "citadel": placement("registry.test/mesh/citadel:9"),
-                "sidecarInjector": placement("registry.test/mesh/injector:9"),
-                "proxy": {
-                    "image": "registry.test/mesh/proxy:9",
-                    "privileged": true,
-                    "resources": {"requests": {"cpu": "30m"}},
-                },
-                "proxyInit": {"image": "registry.test/mesh/init:9"},
-            }),
-        )
-        .await;
+        mesh.create_remote_istio(0, every_field()).await;
         let remote = mesh.remote(0);
         for (deployment, image) in [(CITADEL, "citadel"), (INJECTOR, "injector")] {
             remote
@@ -580,10 +585,18 @@ fn component_without_its_roles_is_refused_with_the_value_to_set_and_comes_when_i
         mesh.put_mesh_ca(CENTRAL_CA, &MeshCa::self_signed("central").expect("a CA"))
             .await;
         mesh.create_remote_istio(0, seed_spec("components-roles-app")).await;
-        mesh.until_condition_says(0, "Applied", "False", "components.citadel.enabled=true")
-            .await;
-        mesh.until_condition_says(0, "Applied", "False", "components.sidecarInjector.enabled=true")
-            .await;
+        let values = [
+            "components.citadel.enabled=true",
+            "components.sidecarInjector.enabled=true",
+        ];
+        mesh.until_status(0, "each component names the chart's value", |status| {
+            (0..2).all(|index| {
+                let message = status["components"][index]["message"].as_str();
+                message.is_some_and(|message| message.contains("Forbidden") && message.contains(values[index]))
+            })
+        })
+        .await;
+        mesh.until_condition(0, "Applied", "False").await;
         let remote = mesh.remote(0);
         assert_eq!(remote.object("Deployment", CITADEL).await, None);
         remote.install_components().await;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use remote_istio::model::{Body, Component, Endpoint, EndpointSet, Key, Lane, Object, ServiceIntent};
 use remote_istio::wire::v1;
 use serde_json::{Value, json};
-use support::ca::TRUST_DOMAIN;
+use support::ca::{Pair, TRUST_DOMAIN};
 use support::peer::{HubSession, ScriptedHub};
 
 use crate::mesh::{CITADEL, Clusters, INJECTOR, Mesh, Setup, run};
@@ -61,6 +61,18 @@ fn injector(image: &str, proxy: v1::Proxy) -> Object {
         ..v1::SidecarInjector::default()
     };
     Object::new(1, None, Body::Injector(Box::new(injector)))
+}
+
+/// A trust with a root, as a granted one has.
+fn trust(mesh: &Mesh<'_>) -> v1::MeshTrust {
+    let root = Pair {
+        certificate: mesh.authority().bundle(),
+        key: String::new(),
+    };
+    v1::MeshTrust {
+        signer: vec![1; 32],
+        roots: vec![root.der().expect("a certificate")],
+    }
 }
 
 /// Sends objects on one lane and gives the refusals by key.
@@ -129,7 +141,7 @@ fn remote_refuses_by_name_what_a_hub_taken_over_asks_for() {
                 ),
                 (
                     component(Component::Trust),
-                    Object::new(1, None, Body::Trust(v1::MeshTrust::default())),
+                    Object::new(1, None, Body::Trust(trust(&mesh))),
                     "component-not-allowed",
                 ),
             ],
@@ -146,7 +158,7 @@ fn remote_refuses_by_name_what_a_hub_taken_over_asks_for() {
                     "namespace-reserved",
                 ),
                 (at("metadata"), endpoints(&["169.254.169.254"]), "address-link-local"),
-                (at("metadata-six"), endpoints(&["fe80::1"]), "address-link-local"),
+                (at("six"), endpoints(&["fe80::1"]), "address-link-local"),
                 (at("loopback"), endpoints(&["127.0.0.1"]), "address-loopback"),
                 (at("loopback-six"), endpoints(&["::1"]), "address-loopback"),
                 (at("mapped"), endpoints(&["::ffff:169.254.169.254"]), "address"),

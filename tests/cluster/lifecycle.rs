@@ -18,7 +18,7 @@ const TOMBSTONES: &str = "remote-istio-gone";
 const OWNER: &str = "istio.banzaicloud.io/owner";
 
 /// After the shortest time that a rule for a lost hub can have, and some more.
-const STALE: Duration = Duration::from_secs(180);
+const STALE: Duration = Duration::from_mins(3);
 
 // Turns red when: anything of ours is left: a label, a Secret, a record, an object without a namespace.
 #[test]

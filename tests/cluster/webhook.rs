@@ -24,7 +24,7 @@ const MINTED: &str = "istio.istio-sidecar-injector-service-account";
 /// An injector without available pods is given so long, and some more.
 const WITHDRAWN: Duration = Duration::from_secs(150);
 
-/// An address of this machine that may stand in an EndpointSlice: the loopback range may not. Nothing is sent.
+/// An address of this machine that may stand in an `EndpointSlice`: the loopback range may not. Nothing is sent.
 fn own_address() -> IpAddr {
     let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
     socket
@@ -116,6 +116,47 @@ async fn until_webhook(mesh: &Mesh<'_>, name: &str, there: bool) -> Value {
     .await
 }
 
+/// What stands at each JSON pointer of the webhook.
+fn expected(name: &str, root: &Value) -> Vec<(&'static str, Value)> {
+    vec![
+        ("/metadata/labels/app", json!(INJECTOR)),
+        (
+            "/metadata/labels/app.kubernetes.io~1managed-by",
+            json!("remote-istio-agent"),
+        ),
+        ("/webhooks/0/name", json!("sidecar-injector.istio.io")),
+        ("/webhooks/0/clientConfig/service/name", json!(INJECTOR)),
+        ("/webhooks/0/clientConfig/service/namespace", json!(name)),
+        ("/webhooks/0/clientConfig/service/path", json!("/inject")),
+        ("/webhooks/0/clientConfig/caBundle", root.clone()),
+        ("/webhooks/0/rules/0/operations", json!(["CREATE"])),
+        ("/webhooks/0/rules/0/apiGroups", json!([""])),
+        ("/webhooks/0/rules/0/apiVersions", json!(["*"])),
+        ("/webhooks/0/rules/0/resources", json!(["pods"])),
+        ("/webhooks/0/failurePolicy", json!("Fail")),
+        ("/webhooks/0/sideEffects", json!("None")),
+        ("/webhooks/0/admissionReviewVersions", json!(["v1beta1"])),
+        (
+            "/webhooks/0/namespaceSelector/matchLabels/istio-injection",
+            json!("enabled"),
+        ),
+        ("/webhooks/1", Value::Null),
+    ]
+}
+
+/// A Secret and an `EndpointSlice` as Citadel and the controllers would make them for what serves.
+async fn publish(remote: &Remote, serving: &Serving, root: &Value) {
+    let minted = json!({"type": "istio.io/key-and-cert", "data": {"root-cert.pem": root}});
+    remote.create("Secret", MINTED, minted).await;
+    let slice = json!({
+        "metadata": {"labels": {"kubernetes.io/service-name": INJECTOR}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [serving.address.ip().to_string()], "conditions": {"ready": true}}],
+        "ports": [{"port": serving.address.port(), "protocol": "TCP"}],
+    });
+    remote.create("EndpointSlice", "injector", slice).await;
+}
+
 fn pod() -> Value {
     json!({"spec": {"automountServiceAccountToken": false, "containers": [{"name": "a", "image": "a"}]}})
 }
@@ -152,50 +193,9 @@ fn webhook_comes_last_goes_first_and_stands_only_while_its_injector_serves() {
         let ca = Authority::new("the remote's Citadel").expect("a CA");
         let serving = Serving::start(&ca, name).await;
         let root = json!(ByteString(ca.bundle().into_bytes()));
-        remote
-            .create(
-                "Secret",
-                MINTED,
-                json!({"type": "istio.io/key-and-cert", "data": {"root-cert.pem": root}}),
-            )
-            .await;
-        remote
-            .create(
-                "EndpointSlice",
-                "injector",
-                json!({
-                    "metadata": {"labels": {"kubernetes.io/service-name": INJECTOR}},
-                    "addressType": "IPv4",
-                    "endpoints": [{"addresses": [serving.address.ip().to_string()], "conditions": {"ready": true}}],
-                    "ports": [{"port": serving.address.port(), "protocol": "TCP"}],
-                }),
-            )
-            .await;
+        publish(remote, &serving, &root).await;
         let made = until_webhook(&mesh, &hook, true).await;
-        for (pointer, expected) in [
-            ("/metadata/labels/app", json!(INJECTOR)),
-            (
-                "/metadata/labels/app.kubernetes.io~1managed-by",
-                json!("remote-istio-agent"),
-            ),
-            ("/webhooks/0/name", json!("sidecar-injector.istio.io")),
-            ("/webhooks/0/clientConfig/service/name", json!(INJECTOR)),
-            ("/webhooks/0/clientConfig/service/namespace", json!(name)),
-            ("/webhooks/0/clientConfig/service/path", json!("/inject")),
-            ("/webhooks/0/clientConfig/caBundle", root.clone()),
-            ("/webhooks/0/rules/0/operations", json!(["CREATE"])),
-            ("/webhooks/0/rules/0/apiGroups", json!([""])),
-            ("/webhooks/0/rules/0/apiVersions", json!(["v1"])),
-            ("/webhooks/0/rules/0/resources", json!(["pods"])),
-            ("/webhooks/0/failurePolicy", json!("Fail")),
-            ("/webhooks/0/sideEffects", json!("None")),
-            ("/webhooks/0/admissionReviewVersions", json!(["v1beta1"])),
-            (
-                "/webhooks/0/namespaceSelector/matchLabels/istio-injection",
-                json!("enabled"),
-            ),
-            ("/webhooks/1", Value::Null),
-        ] {
+        for (pointer, expected) in expected(name, &root) {
             assert_eq!(
                 made.pointer(pointer).cloned().unwrap_or_default(),
                 expected,

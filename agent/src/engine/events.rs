@@ -168,6 +168,9 @@ impl Engine {
     }
 
     fn namespace_changed(&mut self, namespace: &str) {
+        if namespace == self.settings.namespace {
+            self.namespace_may_differ();
+        }
         let is_there = self
             .observed
             .namespace(namespace)
@@ -281,6 +284,12 @@ impl Engine {
             (Failure::NotFound, Write::Delete { .. } | Write::Release { .. }) => return self.deleted(key, object),
             (Failure::NotFound, _) => {
                 self.observed.remove(object);
+            }
+            // What has the name now is another object, which no watch shows: not ours, whoever's it is.
+            (Failure::Conflict(message), Write::Delete { .. } | Write::Release { .. })
+                if self.observed.get(object).is_none() && message.to_lowercase().contains("uid") =>
+            {
+                return self.deleted(key, object);
             }
             // It has come to be known meanwhile: whose it is can be seen.
             (Failure::AlreadyExists, _) if self.observed.get(object).is_some() => return,

@@ -89,26 +89,27 @@ impl Planner<'_> {
                 "namespace {} is no longer among the agent's --service-namespaces: what stands there is left as it is",
                 state.key.namespace()
             );
-            return self.left_as_it_is(state, detail);
+            return self.left_as_it_is(state, detail, Step::default());
         }
         if state.removed {
             return self.remove(state);
         }
         if let Some(refused) = state.refused.clone() {
+            let mut step = Step::default();
             // What nobody may repair any more must not stand in the way of pods.
             if let Key::Component {
                 component: Component::Injector,
                 ..
             } = state.key
             {
-                let mut step = Step::default();
-                self.withdraw(state, false, &mut step);
+                let given_up = self.deployment(state).is_none();
+                self.withdraw(state, given_up, &mut step);
                 if step.write.is_some() {
                     return step;
                 }
             }
             let detail = format!("no longer allowed, what stands is left as it is: {refused}");
-            return self.left_as_it_is(state, detail);
+            return self.left_as_it_is(state, detail, step);
         }
         match state.key.lane() {
             Lane::Endpoints => self.endpoints(state),
@@ -117,11 +118,8 @@ impl Planner<'_> {
     }
 
     /// Kept from a time when the namespace was watched, or the policy another: nothing is written any more.
-    fn left_as_it_is(&mut self, state: &mut State, detail: String) -> Step {
-        let mut step = Step {
-            kept: self.recorded(state),
-            ..Step::default()
-        };
+    fn left_as_it_is(&mut self, state: &mut State, detail: String, mut step: Step) -> Step {
+        step.kept = self.recorded(state);
         if state.keeping && !step.kept {
             self.write_record(state, &mut step);
         }

@@ -293,7 +293,7 @@ fn component(settings: &Settings, surroundings: &Surroundings, body: &Body) -> V
             let mut resources = templates.injector(injector);
             // Last, and only with what its pods' certificate was verified with.
             if let Served::Yes { ca_bundle } = &surroundings.facts.injector {
-                let webhook = components::webhook(settings, ca_bundle);
+                let webhook = components::webhook(settings, surroundings.namespace_uid.as_deref(), ca_bundle);
                 resources.push(Resource::MutatingWebhook(Box::new(webhook)));
             }
             resources

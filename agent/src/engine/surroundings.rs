@@ -12,6 +12,8 @@ pub struct Surroundings {
     pub facts: Facts,
     /// The mesh configuration, where one is held.
     pub mesh: Option<v1::MeshConfig>,
+    /// UID of the agent's own namespace, once it was seen.
+    pub namespace_uid: Option<String>,
     /// What has become of the endpoints, with the hub away for too long.
     pub stale: Option<Stale>,
 }
@@ -47,6 +49,18 @@ impl Stale {
 }
 
 impl Engine {
+    /// The agent's own namespace may have come to be known, or be another of the name.
+    pub(super) fn namespace_may_differ(&mut self) {
+        let uid = self
+            .observed
+            .namespace(&self.settings.namespace)
+            .map(|own| own.uid.clone());
+        if uid.is_some() && self.surroundings.namespace_uid != uid {
+            self.surroundings.namespace_uid = uid;
+            self.surroundings_changed();
+        }
+    }
+
     /// The mesh configuration may have come, changed or gone.
     pub(super) fn mesh_may_differ(&mut self) {
         let held = self.state_of(Component::Mesh).filter(|state| !state.removed);

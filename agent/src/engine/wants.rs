@@ -32,7 +32,9 @@ impl Engine {
             let state = self.state_of(component)?;
             (!state.removed).then_some(state)
         };
-        let trust = held(Component::Trust).and_then(|state| match &state.object.body {
+        // Nothing is written for what the policy allows no longer.
+        let trust = held(Component::Trust).filter(|state| state.refused.is_none());
+        let trust = trust.and_then(|state| match &state.object.body {
             Body::Trust(trust) => Some(trust.clone()),
             _ => None,
         });

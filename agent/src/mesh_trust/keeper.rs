@@ -141,7 +141,8 @@ impl Keeper {
                 self.looked = false;
                 return;
             }
-            if self.looked {
+            // Blind is not gone: it is looked for until it was seen, or seen not to be there.
+            if self.looked && !matches!(self.seen, Seen::Unreadable(_)) {
                 return;
             }
         }

@@ -63,6 +63,22 @@ impl Found {
         self.secret.metadata.uid.as_deref().unwrap_or_default()
     }
 
+    /// Names what stands in it now.
+    pub(super) fn resource_version(&self) -> Option<&str> {
+        self.secret.metadata.resource_version.as_deref()
+    }
+
+    /// Whether somebody put a CA of his own into this agent's Secret, and left the labels: all is there, the key fits, and
+    /// the certificate is none that this agent wrote.
+    pub(super) fn is_replaced(&self) -> bool {
+        let [certificate, key] = [CERTIFICATE, KEY].map(|name| self.entry(name).unwrap_or_default());
+        let wrote = self.annotation(WRITTEN).and_then(|written| written.split('.').next());
+        self.ours
+            && self.lacks().is_empty()
+            && wrote != Some(hash_of(certificate).as_str())
+            && kept_life(certificate, key).is_ok()
+    }
+
     /// Over everything Citadel reads.
     pub(super) fn hash(&self) -> String {
         let entries = ENTRIES.map(|name| self.entry(name).unwrap_or_default());
@@ -205,8 +221,13 @@ fn fill(secret: &mut Secret, issued: &Issued, key: &CaKey) -> Result<(), CaKeyEr
     Ok(())
 }
 
+/// Of each by itself: a chain that was changed is mended, another certificate is another CA.
 fn written(certificate: &[u8], chain: &[u8]) -> String {
-    short_hash("intermediate", [certificate, chain])
+    format!("{}.{}", hash_of(certificate), hash_of(chain))
+}
+
+fn hash_of(certificates: &[u8]) -> String {
+    short_hash("intermediate", [certificates])
 }
 
 fn short_hash<const N: usize>(kind: &str, values: [&[u8]; N]) -> String {

@@ -97,7 +97,7 @@ pub(super) enum Step {
     Roots,
     /// It is this agent's, and not wanted any more.
     Delete,
-    /// The same, but it is to stay.
+    /// It is to stay, or is not this agent's any more in all but its labels.
     LetGo,
 }
 
@@ -110,6 +110,8 @@ pub(super) fn step(seen: &Seen, wish: Wish<'_>, timing: Timing) -> Step {
     };
     match (wish.trust, found) {
         (_, Some(found)) if !found.is_ours() => Step::Rest(None),
+        // His key is nowhere else, perhaps: it is neither signed over nor deleted.
+        (trust, Some(found)) if found.is_replaced() && (trust.is_some() || wish.removed) => Step::LetGo,
         (None, Some(_)) if wish.removed && wish.orphaned => Step::LetGo,
         (None, Some(_)) if wish.removed => Step::Delete,
         (None, _) => Step::Rest(None),
@@ -161,6 +163,8 @@ pub(super) fn has_other_signer(seen: &Seen, wish: Wish<'_>) -> bool {
 pub(super) fn verdict(seen: &Seen, wish: Wish<'_>, now: SystemTime, trouble: Option<&str>) -> Trust {
     let found = match seen {
         Seen::Unknown => return Trust::Unknown,
+        // What is to go may still stand there: that it is gone, nobody has seen.
+        Seen::Unreadable(_) if wish.removed && (wish.orphaned || !wish.citadel) => return Trust::Unknown,
         Seen::Unreadable(why) => return Trust::Missing(why.clone()),
         Seen::Absent => return Trust::Missing(absent(wish, trouble)),
         Seen::There(found) => found,
@@ -180,6 +184,9 @@ pub(super) fn verdict(seen: &Seen, wish: Wish<'_>, now: SystemTime, trouble: Opt
     if wish.removed {
         // Whatever is in it: it still has to go.
         return ready(true);
+    }
+    if found.is_replaced() {
+        return ready(false);
     }
     match found.life() {
         Ok(life) if now < life.not_after => ready(true),

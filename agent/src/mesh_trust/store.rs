@@ -1,4 +1,4 @@
-//! Reads and writes of the Secret `cacerts`: guarded by its resource version or its UID, so that what others do meanwhile
+//! Reads and writes of the Secret `cacerts`: guarded by its resource version, so that what others do meanwhile
 //! is never lost.
 
 use std::collections::BTreeMap;
@@ -66,16 +66,20 @@ impl Store {
 
     /// Deletes the one that was read.
     pub(super) async fn delete(&self, found: &Found) -> Result<(), String> {
-        let preconditions = Preconditions {
-            uid: Some(found.uid().to_owned()),
-            resource_version: None,
-        };
-        let parameters = DeleteParams::default().preconditions(preconditions);
+        let parameters = DeleteParams::default().preconditions(as_it_was(found));
         match self.secrets.delete(NAME, &parameters).await {
             Ok(_) => Ok(()),
             Err(error) if is(&error, 404) => Ok(()),
             Err(error) => Err(told("deleted", &error)),
         }
+    }
+}
+
+/// The UID alone is not enough: who puts his own into the Secret may keep it.
+fn as_it_was(found: &Found) -> Preconditions {
+    Preconditions {
+        uid: Some(found.uid().to_owned()),
+        resource_version: found.resource_version().map(ToOwned::to_owned),
     }
 }
 
@@ -101,4 +105,29 @@ fn told(what: &str, error: &Error) -> String {
         String::new()
     };
     format!("the Secret {NAME} cannot be {what}: {}{remedy}", explain(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+    use super::*;
+
+    #[test]
+    fn secret_is_deleted_only_as_it_was_seen() {
+        let metadata = ObjectMeta {
+            uid: Some("uid-1".to_owned()),
+            resource_version: Some("7".to_owned()),
+            ..ObjectMeta::default()
+        };
+        let secret = Secret {
+            metadata,
+            ..Secret::default()
+        };
+        let Preconditions { uid, resource_version } = as_it_was(&Found::new(secret, &BTreeMap::new()));
+        assert_eq!(
+            (uid.as_deref(), resource_version.as_deref()),
+            (Some("uid-1"), Some("7"))
+        );
+    }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::api::ListParams;
-use kube::{Api, Client};
+use kube::{Api, Client, Error};
 use remote_istio::policy::Range;
 
 use crate::apply::explain;
@@ -34,13 +34,7 @@ pub(super) async fn ranges(surroundings: &Surroundings) -> Result<BTreeSet<Range
     let listed = Api::<ServiceCIDR>::all(surroundings.client.clone())
         .list(&ListParams::default())
         .await
-        .map_err(|error| {
-            format!(
-                "the service ranges of this cluster cannot be listed ({}); let the agent's role get and list \
-                 servicecidrs of networking.k8s.io",
-                explain(&error)
-            )
-        })?;
+        .map_err(|error| unlisted(&error))?;
     let mut ranges = service_ranges(&listed.items);
     let host = std::env::var(API_SERVER_VARIABLE).ok();
     ranges.extend(host.as_deref().and_then(literal).map(Range::single));
@@ -58,6 +52,19 @@ pub(super) async fn ranges(surroundings: &Surroundings) -> Result<BTreeSet<Range
         }
     }
     Ok(ranges)
+}
+
+/// Why there are no ranges, and what to do.
+fn unlisted(error: &Error) -> String {
+    let remedy = match error {
+        Error::Api(status) if status.code == 404 => {
+            "this cluster does not serve servicecidrs of networking.k8s.io/v1, which Kubernetes has since 1.33: upgrade \
+             it, or keep the agent at the release before"
+        }
+        _ => "let the agent's role get and list servicecidrs of networking.k8s.io",
+    };
+    let error = explain(error);
+    format!("the service ranges of this cluster cannot be listed ({error}); {remedy}")
 }
 
 fn service_ranges(listed: &[ServiceCIDR]) -> BTreeSet<Range> {
@@ -92,8 +99,27 @@ fn host_of(url: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::networking::v1::ServiceCIDRSpec;
+    use kube::core::Status;
 
     use super::*;
+
+    #[test]
+    fn cluster_without_service_ranges_to_read_is_told_from_a_missing_right() {
+        let answered =
+            |message: &str, code| unlisted(&Error::Api(Box::new(Status::failure(message, "").with_code(code))));
+        let old = answered("404 page not found", 404);
+        assert!(
+            old.contains("404 page not found") && old.contains("since 1.33"),
+            "{old}"
+        );
+        assert!(!old.contains("role"), "{old}");
+        let forbidden = answered("forbidden", 403);
+        assert!(
+            forbidden.contains("forbidden") && forbidden.contains("role"),
+            "{forbidden}"
+        );
+        assert!(!forbidden.contains("1.33"), "{forbidden}");
+    }
 
     #[test]
     fn every_service_range_of_both_families_counts() {

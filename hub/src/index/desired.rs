@@ -45,6 +45,8 @@ pub enum MeshCaState {
     Ready,
     /// It signs as it was found before, for what is found now cannot be used.
     Held(String),
+    /// Not known, for whom the mesh trusts may not be read, and what to do.
+    Unreadable(String),
 }
 
 impl Desired {

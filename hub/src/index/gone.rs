@@ -13,6 +13,8 @@ use crate::lifecycle::Tombstone;
 pub(super) struct Gone {
     tombstone: Arc<Tombstone>,
     desired: Arc<Desired>,
+    /// The agent holds what another `RemoteIstio` of the name asks for: it is only left to be taken away.
+    is_replaced: bool,
 }
 
 impl Gone {
@@ -21,6 +23,7 @@ impl Gone {
         Self {
             desired: Arc::new(Desired::after(Arc::clone(&tombstone))),
             tombstone,
+            is_replaced: false,
         }
     }
 }
@@ -55,9 +58,21 @@ impl Index {
         touched
     }
 
+    /// The agent of a remote holds what another `RemoteIstio` asks for than the one `uid` that was let go. From now on
+    /// its removals are guarded, and deleted or orphaned, as that one says, however long the tombstone stands.
+    pub fn replaced(&mut self, name: &RemoteName, uid: &str) -> Touched {
+        let stands = self.tombstones.get_mut(name).filter(|gone| gone.tombstone.uid == uid);
+        let (Some(gone), Some(remote)) = (stands, self.remotes.get_mut(name)) else {
+            return Touched::new();
+        };
+        gone.is_replaced = true;
+        remote.tombstone = None;
+        self.assemble([name.clone()].into())
+    }
+
     /// The tombstone of an earlier `RemoteIstio` of the name than the one of this UID.
     pub(super) fn earlier_than(&self, name: &RemoteName, uid: Option<&str>) -> Option<Arc<Tombstone>> {
-        let tombstone = &self.tombstones.get(name)?.tombstone;
+        let tombstone = &self.tombstones.get(name).filter(|gone| !gone.is_replaced)?.tombstone;
         (uid != Some(tombstone.uid.as_str())).then(|| Arc::clone(tombstone))
     }
 

@@ -101,6 +101,7 @@ impl Remote {
         if let Some(error) = self.view.broken.as_ref().filter(|_| !deleting) {
             problems = vec![unreadable(error)];
         }
+        problems.extend(self.tombstone.as_deref().filter(|_| !deleting).map(unburied));
         for (lane, snapshot) in &mut lanes {
             if let Some(before) = self.held.get(lane).filter(|before| *before == snapshot) {
                 *snapshot = Arc::clone(before);
@@ -235,6 +236,24 @@ impl Remote {
 
 fn service_key(endpoints: &Key) -> Key {
     Key::service(endpoints.namespace(), endpoints.name().unwrap_or_default())
+}
+
+fn unburied(tombstone: &Tombstone) -> Problem {
+    let becomes = if tombstone.orphans() {
+        ", and what is removed is let go of, not deleted"
+    } else {
+        ""
+    };
+    Problem {
+        reason: "TombstoneStands",
+        field: "metadata.name".to_owned(),
+        message: format!(
+            "RemoteIstio {} of this name was let go while its remote was away; until the agent holds all that this one asks \
+             for, no guard holds removals back{becomes}",
+            tombstone.uid
+        ),
+        fatal: false,
+    }
 }
 
 fn unreadable(error: &str) -> Problem {

@@ -19,7 +19,7 @@ pub(super) struct Trust {
 impl Trust {
     /// Whether it was looked for.
     pub(super) fn is_known(&self) -> bool {
-        self.state != MeshCaState::Unknown
+        !matches!(self.state, MeshCaState::Unknown | MeshCaState::Unreadable(_))
     }
 }
 

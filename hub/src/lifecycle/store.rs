@@ -1,5 +1,6 @@
 //! The `ConfigMap` of the tombstones: an entry per remote, each write over what was read.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -21,6 +22,9 @@ const FIELD_MANAGER: &str = "remote-istio-hub";
 
 /// One call.
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Of all entries; objects of the API end a little above 1 MiB. What comes beyond it names no keys.
+const ENTRIES_MAX_BYTES: usize = 800 * 1024;
 
 /// So often a write is tried where another replica comes first.
 const TRIES: u32 = 5;
@@ -75,11 +79,13 @@ impl Store {
     /// # Errors
     /// It was not written, or no answer came.
     pub async fn put(&self, remote: &RemoteName, tombstone: &Tombstone) -> Result<(), StoreError> {
-        let text = tombstone.to_text();
         for _ in 0..TRIES {
             let written = match answered(self.maps.get_opt(TOMBSTONES_CONFIG_MAP)).await? {
-                Some(found) => self.patch(&found.metadata, remote, Some(&text)).await,
-                None => self.create(remote, &text).await,
+                Some(found) => {
+                    let text = entry_text(&found.data.unwrap_or_default(), remote, tombstone);
+                    self.patch(&found.metadata, remote, Some(&text)).await
+                }
+                None => self.create(remote, &tombstone.to_text()).await,
             };
             match written {
                 Err(error) if error.is_raced() => {}
@@ -138,6 +144,18 @@ impl Store {
         answered(self.maps.patch(TOMBSTONES_CONFIG_MAP, &parameters, &patch))
             .await
             .map(drop)
+    }
+}
+
+/// The entry of a remote beside `others`: shorter where they leave little room, so that it can always be written.
+pub(super) fn entry_text(others: &BTreeMap<String, String>, remote: &RemoteName, tombstone: &Tombstone) -> String {
+    let text = tombstone.to_text();
+    let others = others.iter().filter(|(name, _)| *name != remote.as_str());
+    let taken: usize = others.map(|(name, text)| name.len() + text.len()).sum();
+    if taken + text.len() > ENTRIES_MAX_BYTES {
+        tombstone.without_keys().to_text()
+    } else {
+        text
     }
 }
 

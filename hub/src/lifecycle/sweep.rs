@@ -196,6 +196,10 @@ impl Tombstones {
             Outcome::At(moment) => return Some(moment),
             Outcome::Closes(closed) => closed,
         };
+        if closed == Closed::Replaced {
+            // At once: the guard of the one of today must not wait for a write.
+            self.state.update(|index| index.replaced(remote, &tombstone.uid));
+        }
         if self.close(remote, &tombstone, closed).await {
             backoff.reset();
             return None;

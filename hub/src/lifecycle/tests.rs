@@ -262,6 +262,27 @@ fn tombstone_of_a_large_remote_counts_what_it_does_not_name() {
 }
 
 #[test]
+fn tombstone_for_which_little_room_is_left_names_no_keys() {
+    let others = |bytes: usize| BTreeMap::from([("remote-2".to_owned(), "x".repeat(bytes))]);
+    let written = |bytes| store::entry_text(&others(bytes), &name(), &tombstone());
+    assert_eq!(written(700 * 1024), tombstone().to_text());
+    let short = Tombstone {
+        keys: Vec::new(),
+        further_keys: 1,
+        ..tombstone()
+    };
+    assert_eq!(written(800 * 1024), short.to_text());
+    assert_eq!(short.told(), "1 in all, not named here");
+    let its_own = BTreeMap::from([("remote-1".to_owned(), "x".repeat(900 * 1024))]);
+    let over_it = store::entry_text(&its_own, &name(), &tombstone());
+    assert_eq!(
+        over_it,
+        tombstone().to_text(),
+        "what it takes the place of does not count"
+    );
+}
+
+#[test]
 fn entry_reads_as_it_was_written_and_what_does_not_read_tells_nobody_anything() {
     let data = [
         ("remote-1", tombstone().to_text()),

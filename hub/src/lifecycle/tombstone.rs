@@ -83,13 +83,24 @@ impl Tombstone {
         serde_json::to_string(self).expect("texts and numbers alone are always JSON")
     }
 
+    /// It with the number of its keys alone.
+    #[must_use]
+    pub fn without_keys(&self) -> Self {
+        Self {
+            keys: Vec::new(),
+            further_keys: self.keys.len() + self.further_keys,
+            ..self.clone()
+        }
+    }
+
     /// What stands in the remote, in a few words.
     #[must_use]
     pub fn told(&self) -> String {
         let named = self.keys.iter().take(KEYS_TOLD).map(String::as_str).collect::<Vec<_>>();
         let more = self.keys.len() - named.len() + self.further_keys;
         match (named.as_slice(), more) {
-            ([], _) => "nothing that is known".to_owned(),
+            ([], 0) => "nothing that is known".to_owned(),
+            ([], more) => format!("{more} in all, not named here"),
             (named, 0) => named.join(", "),
             (named, more) => format!("{} and {more} more", named.join(", ")),
         }

@@ -21,6 +21,8 @@ pub(super) enum Seen {
     Unknown,
     /// There is none.
     Missing,
+    /// It may not be read.
+    Forbidden,
     /// With these entries.
     Data(Data),
 }
@@ -44,17 +46,21 @@ pub(super) fn names(given: Option<&str>) -> Vec<String> {
     names.into_iter().map(str::to_owned).collect()
 }
 
-/// `link`: keys that are trusted on the link.
+/// `held`: the Secret whose CA signs now; while it is gone no other takes its place, for who replaces a Secret deletes it
+/// first. `link`: keys that are trusted on the link.
 pub(super) fn choose<'a>(
     secrets: impl Iterator<Item = (&'a str, &'a Seen)> + Clone,
+    held: Option<&str>,
     link: &[Pin],
     namespace: &str,
     now: SystemTime,
 ) -> Found {
+    let mut gone = None;
     for (name, seen) in secrets.clone() {
         let data = match seen {
             Seen::Unknown => return Found::Unknown,
-            Seen::Missing => continue,
+            Seen::Forbidden => return Found::Nothing(forbidden("Secret", name, namespace)),
+            Seen::Missing => &Data::new(),
             Seen::Data(data) => data,
         };
         let read = MeshSigner::read(data, now).and_then(|signer| match signer {
@@ -62,7 +68,16 @@ pub(super) fn choose<'a>(
             None => Ok(None),
         });
         match read {
-            Ok(Some(signer)) => return Found::Usable(Box::new(signer), name.to_owned()),
+            Ok(Some(signer)) => {
+                return match gone {
+                    None => Found::Usable(Box::new(signer), name.to_owned()),
+                    Some(gone) => Found::Unusable(format!(
+                        "Secret {namespace}/{gone} is gone or empty; to sign by the CA of Secret {name} from now on, name it \
+                         with --mesh-ca-secret"
+                    )),
+                };
+            }
+            Ok(None) if held == Some(name) => gone = held,
             Ok(None) => {}
             Err(problem) => return Found::Unusable(format!("the mesh CA of Secret {namespace}/{name}: {problem}")),
         }
@@ -73,6 +88,11 @@ pub(super) fn choose<'a>(
          or name another Secret with --mesh-ca-secret",
         names.join(" and ")
     ))
+}
+
+/// What to say of an object that the hub may not read.
+pub(super) fn forbidden(kind: &str, name: &str, namespace: &str) -> String {
+    format!("{kind} {namespace}/{name} may not be read by the hub: apply deploy/roles/hub-mesh-ca.yaml")
 }
 
 fn refuse_link(signer: &MeshSigner, link: &[Pin]) -> Result<(), MeshCaProblem> {

@@ -20,6 +20,7 @@ use tracing::{info, warn};
 use super::keep::Keeper;
 use super::roots::MESH_TRUST_CONFIG_MAP;
 use super::{MeshCa, choice};
+use crate::api_error;
 
 /// A watch on which nothing came for so long is begun anew, for it may be dead. Secrets of CAs rarely change.
 const SILENCE_DEADLINE: Duration = Duration::from_mins(5);
@@ -34,6 +35,8 @@ const QUEUED: usize = 16;
 pub(super) enum Sight {
     Secret(String, Option<Box<Secret>>),
     Roots(Option<Box<ConfigMap>>),
+    /// The object of this name may not be read.
+    Forbidden(String),
 }
 
 /// Never returns.
@@ -138,12 +141,21 @@ where
     }
 
     async fn failed(&mut self, error: &watcher::Error) {
-        let error = error.to_string();
-        if error != self.reason {
+        let reason = error.to_string();
+        if reason != self.reason {
             warn!(name = %self.name, %error, "watch for the mesh CA failed, trying again; apply deploy/roles/hub-mesh-ca.yaml \
                   where it is forbidden");
-            self.reason = error;
+            self.reason = reason;
+            if is_forbidden(error) {
+                // Nobody hears it only where all of this ends.
+                drop(self.seen.send(Sight::Forbidden(self.name.to_owned())).await);
+            }
         }
         sleep(self.backoff.next_pause()).await;
     }
+}
+
+/// Whether the role that lets the hub read is missing.
+fn is_forbidden(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(error) if api_error::code(error) == 403)
 }

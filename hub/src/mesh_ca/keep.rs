@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 use zeroize::Zeroizing;
 
 use super::MeshCa;
-use super::choice::{Found, Seen, choose};
+use super::choice::{Found, Seen, choose, forbidden};
 use super::follow::Sight;
 use super::roots::{Fingerprint, MESH_TRUST_CONFIG_MAP, MeshRoots};
 use super::signer::MeshSigner;
@@ -49,8 +49,12 @@ pub(super) struct Keeper<'a> {
     maps: Api<ConfigMap>,
     /// In the order in which they count.
     secrets: Vec<(String, Seen)>,
+    /// The Secret whose CA signs now.
+    signs_from: Option<String>,
     /// Whether the `ConfigMap` was looked at.
     is_map_known: bool,
+    /// Whether it may not be looked at.
+    is_map_forbidden: bool,
     /// As seen last; nothing where there is none.
     map: Option<Box<ConfigMap>>,
     /// The roots that were known last, for a `ConfigMap` that is gone.
@@ -68,7 +72,9 @@ impl<'a> Keeper<'a> {
             ca,
             maps,
             secrets: names.iter().map(|name| (name.clone(), Seen::Unknown)).collect(),
+            signs_from: None,
             is_map_known: false,
+            is_map_forbidden: false,
             map: None,
             roots: MeshRoots::default(),
             is_fresh: false,
@@ -117,14 +123,36 @@ impl<'a> Keeper<'a> {
                 self.is_map_known = true;
                 self.map = map;
             }
+            Sight::Forbidden(name) if name == MESH_TRUST_CONFIG_MAP => self.is_map_forbidden = true,
+            // What was seen once stays as it was seen.
+            Sight::Forbidden(name) => {
+                let unseen = self
+                    .secrets
+                    .iter_mut()
+                    .find(|(known, seen)| *known == name && matches!(seen, Seen::Unknown));
+                if let Some((_, seen)) = unseen {
+                    *seen = Seen::Forbidden;
+                }
+            }
         }
     }
 
     /// Makes everybody know what is there.
     async fn settle(&mut self, now: SystemTime) -> Result<(), WriteError> {
         let secrets = self.secrets.iter().map(|(name, seen)| (name.as_str(), seen));
-        let found = choose(secrets, &self.ca.link_keys(), &self.ca.settings.namespace, now);
+        let namespace = &self.ca.settings.namespace;
+        let found = choose(
+            secrets,
+            self.signs_from.as_deref(),
+            &self.ca.link_keys(),
+            namespace,
+            now,
+        );
         if !self.is_map_known {
+            if self.is_map_forbidden {
+                let reason = forbidden("ConfigMap", MESH_TRUST_CONFIG_MAP, namespace);
+                self.ca.tell(MeshCaState::Unreadable(reason), None);
+            }
             return Ok(());
         }
         let read = roots_of(self.map.as_deref());
@@ -207,6 +235,7 @@ impl<'a> Keeper<'a> {
     /// From now on by this CA.
     fn sign_by(&mut self, signer: MeshSigner, name: &str) {
         self.reason.clear();
+        self.signs_from = Some(name.to_owned());
         let held = self.ca.signer.load_full();
         let is_new = held.as_ref().is_none_or(|held| !held.is_same(&signer));
         if is_new {

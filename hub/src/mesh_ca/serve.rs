@@ -150,7 +150,9 @@ impl MeshCa {
         match &self.told.lock().state {
             MeshCaState::NotGranted => SignError::NotGranted,
             MeshCaState::Missing(reason) | MeshCaState::CannotSign(reason) => SignError::NoCa(reason.clone()),
-            MeshCaState::Unknown | MeshCaState::Ready | MeshCaState::Held(_) => SignError::Changing,
+            MeshCaState::Unknown | MeshCaState::Unreadable(_) | MeshCaState::Ready | MeshCaState::Held(_) => {
+                SignError::Changing
+            }
         }
     }
 }

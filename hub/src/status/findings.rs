@@ -111,7 +111,8 @@ impl Application {
         match (applied.version, applied.state) {
             _ if is_gone(applied) => {}
             (Some(_), _) | (None, ApplyState::Applied) => self.pending += 1,
-            (None, ApplyState::NotReady) => self.waiting.push(finding(key, applied, "is not removed yet")),
+            // What goes first waits for no other of ours: it knows the reason.
+            (None, ApplyState::NotReady) => self.waiting.insert(0, finding(key, applied, "is not removed yet")),
             (None, _) => self.failures.push(finding(key, applied, "cannot be removed")),
         }
     }

@@ -43,6 +43,10 @@ pub fn mesh_trust(facts: &Facts<'_>) -> Option<Verdict> {
              Secret cacerts in the remote"
                 .to_owned(),
         ),
+        MeshCaState::Unreadable(why) => failing(
+            "CaUnreadable",
+            format!("{why}; until then the remote is sent no configuration, for it is not known whom the mesh trusts"),
+        ),
         MeshCaState::Missing(why) => failing("CaMissing", why.clone()),
         MeshCaState::CannotSign(why) => failing("CaCannotSign", why.clone()),
         MeshCaState::Ready => of_agent(facts),

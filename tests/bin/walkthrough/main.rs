@@ -23,7 +23,7 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match walk(&Arguments::parse()).await {
+    match Box::pin(walk(&Arguments::parse())).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("walkthrough: {error:#}");

@@ -33,8 +33,9 @@ const INTRODUCTION: &str = "# The session of 2019, line by line
 
 Written by `make walkthrough` from what it ran: a central cluster with the control plane of the 1.0 line as Deployments without
 containers, a hub, and one remote cluster, all on one machine with real API servers, controller managers and schedulers. No image of
-the 1.0 line can be run there: pods only say that they are ready. Commands and their order are the blog's. Where one of them has no
-counterpart, the one that stands in its place follows it.";
+the 1.0 line can be run there: pods only say that they are ready. Commands and their order are the blog's, with `-n istio-system`
+where it leaves that out. Where one of them has no counterpart, the one that stands in its place is shown. The run fails when
+an output is not what the blog shows, and this page is then not written.";
 
 /// Replays all of it.
 pub(crate) async fn replay(page: &mut Page, playground: &mut Playground) -> Result<()> {
@@ -44,6 +45,7 @@ pub(crate) async fn replay(page: &mut Page, playground: &mut Playground) -> Resu
     join(page, playground, index).await?;
     look(page, playground, index).await?;
     restart(page, playground, index).await?;
+    labels(page, playground, index).await?;
     withheld(page, playground, index).await?;
     leave(page, playground, index).await
 }
@@ -103,6 +105,16 @@ async fn prepare(page: &mut Page, playground: &mut Playground, cluster: Cluster)
          allowed both components in the agent's policy file.",
     );
     playground.add(cluster, NAME).await
+}
+
+async fn labels(page: &mut Page, playground: &Playground, index: usize) -> Result<()> {
+    page.say("## Labels of namespaces that are injected into");
+    let at = remote(playground, index);
+    let labels = page.kubectl(at, "get namespaces/default --show-labels").await?;
+    for label in ["istio-injection=enabled", "istio-operator-managed-injection=enabled"] {
+        ensure!(labels.contains(label), "{labels}");
+    }
+    Ok(())
 }
 
 async fn join(page: &mut Page, playground: &mut Playground, index: usize) -> Result<()> {
@@ -236,18 +248,17 @@ async fn look(page: &mut Page, playground: &Playground, index: usize) -> Result<
         "zipkin",
     ]);
     ensure!(names == wanted, "{services}");
-    page.say("Ports are the real ones, where the blog has none and a placeholder (65000).");
     let endpoints = page.kubectl(at, "get endpoints -n istio-system").await?;
+    page.say(
+        "Ports are the real ones, where the blog has none and a placeholder (65000). The blog's selector of `istio-statsd` selects no \
+         pod, there as here.",
+    );
     for service in wanted.iter().filter(|service| **service != "istio-statsd") {
         let line = endpoints.lines().find(|line| line.split(' ').next() == Some(service));
         ensure!(
             line.is_some_and(|line| line.contains("10.")),
             "{service} has no address:\n{endpoints}"
         );
-    }
-    let labels = page.kubectl(at, "get namespaces/default --show-labels").await?;
-    for label in ["istio-injection=enabled", "istio-operator-managed-injection=enabled"] {
-        ensure!(labels.contains(label), "{labels}");
     }
     Ok(())
 }
@@ -303,7 +314,10 @@ async fn restart(page: &mut Page, playground: &Playground, index: usize) -> Resu
 }
 
 async fn leave(page: &mut Page, playground: &Playground, index: usize) -> Result<()> {
-    page.say("## Leave the mesh again\n\nThe blog ends before. The remote is given back as it was:");
+    page.say(
+        "## Leave the mesh again\n\nThe blog ends before. The remote is given back as it was, and the agent waits there with its \
+         identity until it is removed:",
+    );
     page.kubectl(
         central(playground),
         "delete remoteistio remoteistio-sample -n istio-system",
@@ -319,6 +333,10 @@ async fn leave(page: &mut Page, playground: &Playground, index: usize) -> Result
     .await?;
     let left = page.kubectl(at, kinds).await?;
     ensure!(left.starts_with("No resources found"), "{left}");
+    let left = page.kubectl(at, "get configmaps,secrets -n istio-system").await?;
+    for name in ["/istio", "/cacerts"] {
+        ensure!(!left.contains(name), "{left}");
+    }
     let labels = page.kubectl(at, "get namespaces/default --show-labels").await?;
     ensure!(!labels.contains("istio"), "{labels}");
     Ok(())

@@ -40,9 +40,25 @@ fn template(injector: &v1::SidecarInjector) -> String {
         ("@PRIVILEGED@", proxy.privileged.to_string()),
         ("@RESOURCES@", resources(proxy.resources.as_ref())),
     ];
-    values.iter().fold(TEMPLATE.to_owned(), |template, (name, value)| {
-        template.replace(name, value)
-    })
+    filled(TEMPLATE, &values)
+}
+
+/// The text with each name replaced by its value, in one pass: a value that has a name in it stays as it is.
+fn filled(text: &str, values: &[(&str, String)]) -> String {
+    let mut filled = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('@') {
+        let (before, from) = rest.split_at(at);
+        filled.push_str(before);
+        let (name, value) = values
+            .iter()
+            .find(|(name, _)| from.starts_with(name))
+            .map_or(("@", "@"), |(name, value)| (*name, value.as_str()));
+        filled.push_str(value);
+        rest = &from[name.len()..];
+    }
+    filled.push_str(rest);
+    filled
 }
 
 /// Lines of YAML, as deep as their place in the template.

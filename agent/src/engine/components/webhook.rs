@@ -4,7 +4,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhook, MutatingWebhookConfiguration, RuleWithOperations, ServiceReference, WebhookClientConfig,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, OwnerReference};
 
 use super::injector::PORT;
 use super::{INJECTOR, Settings, cluster_metadata, map, stamp};
@@ -27,13 +27,23 @@ pub fn webhook_name(settings: &Settings) -> String {
     }
 }
 
-/// The webhook, with the PEM that the injector's certificate is verified with.
+/// The webhook, with the PEM that the injector's certificate is verified with. It belongs to the agent's namespace, whose
+/// UID this is: deleted with the injector in it, and no agent left to withdraw it, it goes too.
 #[must_use]
-pub fn webhook(settings: &Settings, ca_bundle: &[u8]) -> MutatingWebhookConfiguration {
+pub fn webhook(settings: &Settings, namespace_uid: Option<&str>, ca_bundle: &[u8]) -> MutatingWebhookConfiguration {
     let mut configuration = MutatingWebhookConfiguration {
         metadata: cluster_metadata(settings, &webhook_name(settings), &[("app", INJECTOR)]),
         webhooks: Some(vec![injection(settings, ca_bundle)]),
     };
+    configuration.metadata.owner_references = namespace_uid.map(|uid| {
+        vec![OwnerReference {
+            api_version: "v1".to_owned(),
+            kind: "Namespace".to_owned(),
+            name: settings.namespace.clone(),
+            uid: uid.to_owned(),
+            ..OwnerReference::default()
+        }]
+    });
     configuration.metadata.annotations = Some(stamp(&configuration));
     configuration
 }

@@ -198,7 +198,7 @@ fn a_field_that_is_no_longer_wanted_is_drift() {
 
 #[test]
 fn webhook_is_compared_as_it_is_merged() {
-    let wanted = webhook(&settings(), b"PEM");
+    let wanted = webhook(&settings(), None, b"PEM");
     let alike = |change: (&str, &str)| {
         let observed: MutatingWebhookConfiguration = with(&wanted, &[change]);
         matches(

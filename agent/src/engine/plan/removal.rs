@@ -11,48 +11,60 @@ impl Planner<'_> {
     pub(super) fn leftovers(&mut self, state: &mut State, step: &mut Step) {
         let observed = self.observed;
         for name in state.leftovers() {
+            let is_webhook = name.kind == Kind::MutatingWebhook;
             // While its injector is wanted the webhook has rules of its own.
-            if name.kind == Kind::MutatingWebhook && !state.removed {
+            if is_webhook && !state.removed {
                 continue;
             }
-            match observed.get(&name) {
+            let uid = match observed.get(&name) {
                 Some(found) if self.owns(state, &name, found) => {
-                    if is_terminating(found) {
-                        if name.kind == Kind::MutatingWebhook {
-                            // It still asks for its injector.
-                            return;
-                        }
-                        continue;
-                    }
-                    let uid = found.uid().to_owned();
-                    if let Some(at) = state.progress(&name).blocked(self.now) {
-                        step.wake_at(at);
-                    } else {
-                        let object = name.clone();
-                        let write = if state.orphaned {
-                            Write::Release { object, uid }
-                        } else {
-                            Write::Delete { object, uid }
-                        };
-                        step.write = Some((name, write));
-                        return;
-                    }
+                    (!is_terminating(found)).then(|| found.uid().to_owned())
                 }
-                None if state
-                    .progress(&name)
-                    .uncertain_until
-                    .is_some_and(|until| until > self.now) =>
-                {
+                // Without the right to look nothing is seen: that it is gone, only an answer says.
+                None if Self::may_be_unseen(state, &name) => state.inventory.get(&name).cloned().flatten(),
+                None if self.is_uncertain(state, &name) => {
                     if let Some(until) = state.progress(&name).uncertain_until {
                         step.wake_at(until);
                     }
+                    None
                 }
                 _ => {
                     state.inventory.remove(&name);
                     state.progress.remove(&name);
+                    continue;
+                }
+            };
+            if let Some(uid) = uid {
+                if let Some(at) = state.progress(&name).blocked(self.now) {
+                    step.wake_at(at);
+                } else {
+                    let object = name.clone();
+                    let write = if state.orphaned {
+                        Write::Release { object, uid }
+                    } else {
+                        Write::Delete { object, uid }
+                    };
+                    step.write = Some((name, write));
+                    return;
                 }
             }
+            // As long as it stands, or may, it asks for its injector.
+            if is_webhook {
+                return;
+            }
         }
+    }
+
+    /// Made by this agent, of a kind whose watch needs a right that may have been taken away.
+    fn may_be_unseen(state: &State, name: &ObjectName) -> bool {
+        matches!(name.kind, Kind::MutatingWebhook | Kind::Deployment)
+            && matches!(state.inventory.get(name), Some(Some(_)))
+    }
+
+    /// Its creation was not answered, it may still appear.
+    fn is_uncertain(&self, state: &mut State, name: &ObjectName) -> bool {
+        let until = state.progress(name).uncertain_until;
+        until.is_some_and(|until| until > self.now)
     }
 
     /// Removal: the record says so first, then the objects go, then the record.

@@ -524,3 +524,137 @@ fn foreign_deployment_is_left_alone_and_adopted_when_labelled() {
     bench.set_available(CITADEL, 1);
     assert_eq!(bench.told_state(&key(Component::Citadel)), Some(ApplyState::Applied));
 }
+
+fn webhook_name() -> ObjectName {
+    ObjectName {
+        namespace: String::new(),
+        ..named(Kind::MutatingWebhook, INJECTOR)
+    }
+}
+
+impl Bench {
+    /// Restarted without the right to look at webhooks and Deployments.
+    fn restart_blind(mut self) -> Self {
+        // Until the records have the UIDs of what was made.
+        self.pass(5);
+        let mut bench = self.restart(settings());
+        let mut listed = bench.remote.list();
+        listed.retain(|resource| !matches!(resource, Resource::MutatingWebhook(_) | Resource::Deployment(_)));
+        bench.engine = Engine::new(settings(), listed, 7, 0);
+        bench.connect("hub-1");
+        bench
+    }
+
+    fn stands(&self, name: &ObjectName) -> bool {
+        self.remote.objects.contains_key(name)
+    }
+}
+
+#[test]
+fn deployment_stands_until_the_deletion_of_the_webhook_has_succeeded() {
+    let mut bench = installed();
+    let busy = Failure::Unavailable {
+        message: "busy".to_owned(),
+        retry_after_milliseconds: None,
+    };
+    bench.remote.failing.insert(Kind::MutatingWebhook, busy);
+    bench.send_change(&[], &[key(Component::Injector)], false, true);
+    bench.pass(20);
+    assert!(bench.has_webhook() && bench.stands(&named(Kind::Deployment, INJECTOR)));
+    assert!(bench.stands(&named(Kind::Service, INJECTOR)));
+    bench.remote.failing.clear();
+    bench.pass(60);
+    assert!(!bench.has_webhook() && !bench.stands(&named(Kind::Deployment, INJECTOR)));
+    assert_eq!(bench.told_state(&key(Component::Injector)), Some(ApplyState::Removed));
+}
+
+#[test]
+fn webhook_that_the_agent_may_no_longer_see_is_not_taken_to_be_gone() {
+    let mut bench = installed().restart_blind();
+    let refused = Failure::Forbidden("agent cannot delete resource".to_owned());
+    bench.remote.failing.insert(Kind::MutatingWebhook, refused);
+    bench.send_change(&[], &[key(Component::Injector)], false, true);
+    bench.pass(90);
+    assert!(bench.has_webhook() && bench.stands(&named(Kind::Deployment, INJECTOR)));
+    let told = bench.told(&key(Component::Injector)).unwrap();
+    assert_eq!(told.state, ApplyState::Forbidden);
+    assert!(told.detail.contains("deploy/roles/components.yaml"), "{}", told.detail);
+    bench.remote.failing.clear();
+    bench.pass(60);
+    assert!(!bench.has_webhook() && !bench.stands(&named(Kind::Deployment, INJECTOR)));
+    assert_eq!(bench.told_state(&key(Component::Injector)), Some(ApplyState::Removed));
+}
+
+#[test]
+fn strangers_webhook_that_the_agent_may_not_see_stands_and_holds_up_nothing() {
+    let mut bench = installed();
+    let mut stranger = bench.remote.objects[&webhook_name()].clone();
+    bench.remote.delete(&webhook_name());
+    if let Resource::MutatingWebhook(object) = &mut stranger {
+        object.metadata.labels = None;
+    }
+    bench.remote.put(stranger);
+    let mut bench = bench.restart_blind();
+    bench.send_change(&[], &[key(Component::Injector)], false, true);
+    bench.pass(5);
+    assert!(bench.has_webhook());
+    assert_eq!(bench.told_state(&key(Component::Injector)), Some(ApplyState::Removed));
+}
+
+/// The remote's owner has taken both components back.
+fn without_components() -> Arc<Policy> {
+    Arc::new(Policy {
+        components: BTreeSet::new(),
+        ..(*settings().policy).clone()
+    })
+}
+
+#[test]
+fn webhook_of_an_injector_no_longer_allowed_is_withdrawn_when_its_pods_are_gone() {
+    let mut bench = installed();
+    bench.engine.policy(without_components(), bench.now);
+    bench.set_available(INJECTOR, 0);
+    bench.pass(59);
+    assert!(bench.has_webhook());
+    bench.now += 2 * SECOND;
+    let woken = bench.engine.next_wake().is_some_and(|wake| wake <= bench.now);
+    assert!(woken, "nothing else may ever happen to the Deployment");
+    bench.pass(0);
+    assert!(!bench.has_webhook());
+    assert_eq!(bench.told_state(&key(Component::Injector)), Some(ApplyState::Forbidden));
+}
+
+#[test]
+fn webhook_of_an_injector_no_longer_allowed_goes_at_once_with_its_deployment() {
+    let mut bench = installed();
+    bench.engine.policy(without_components(), bench.now);
+    bench.remote.delete(&named(Kind::Deployment, INJECTOR));
+    bench.settle();
+    assert!(!bench.has_webhook());
+}
+
+#[test]
+fn webhook_belongs_to_the_namespace_of_the_agent() {
+    let bench = installed();
+    let webhook = bench.remote.objects[&webhook_name()].metadata().unwrap().clone();
+    let owners = webhook.owner_references.unwrap();
+    let namespace = &bench.remote.objects[&names::namespace("istio-system")];
+    let found: Vec<_> = owners
+        .iter()
+        .map(|owner| (owner.kind.as_str(), owner.uid.as_str()))
+        .collect();
+    assert_eq!(found, [("Namespace", namespace.uid())]);
+}
+
+#[test]
+fn trust_that_the_policy_no_longer_allows_is_neither_signed_nor_let_go() {
+    let mut bench = Bench::connected();
+    bench.engine.learn(facts(), 0);
+    bench.send(&[mesh(), trust(), citadel()], &[]);
+    bench.settle();
+    assert_eq!(bench.engine.wants().trust, Some(granted()));
+    bench.engine.policy(without_components(), bench.now);
+    bench.settle();
+    let wants = bench.engine.wants();
+    assert_eq!((wants.trust, wants.trust_removed), (None, false));
+}

@@ -72,6 +72,30 @@ fn every_edit_is_noticed_and_the_hash_tells_citadel() {
 }
 
 #[test]
+fn ca_of_somebody_else_in_our_secret_is_told_from_damage() {
+    let (found, other) = (found(), found());
+    let with = |names: &[&str]| {
+        edited(&found, |data| {
+            for name in names {
+                let value = other.secret.data.as_ref().expect("data")[*name].clone();
+                data.insert((*name).to_owned(), value);
+            }
+        })
+    };
+    assert!(!found.is_replaced());
+    assert!(with(&[CERTIFICATE, KEY]).is_replaced());
+    assert!(with(&ENTRIES).is_replaced());
+    for damage in [&[CERTIFICATE][..], &[KEY], &[CHAIN], &[ROOTS]] {
+        assert!(!with(damage).is_replaced(), "{damage:?}");
+    }
+    let mut secret = found.secret.clone();
+    secret.metadata.annotations = None;
+    assert!(Found::new(secret, &labels()).is_replaced(), "written by nobody known");
+    let incomplete = edited(&with(&[CERTIFICATE, KEY]), |data| drop(data.remove(ROOTS)));
+    assert!(!incomplete.is_replaced());
+}
+
+#[test]
 fn empty_chain_is_a_chain_and_an_empty_key_is_none() {
     let found = found();
     let emptied = edited(&found, |data| {

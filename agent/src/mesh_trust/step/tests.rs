@@ -183,6 +183,36 @@ fn edit_of_ours_is_repaired_and_said_meanwhile() {
 }
 
 #[test]
+fn ca_that_a_user_put_into_ours_is_let_go_of_and_used_as_it_is() {
+    let (ca, theirs) = (MeshCa::new("mesh"), MeshCa::new("theirs"));
+    let trust = ca.trust(&[]);
+    let mut secret = signed(&ca, &trust, life(now())).with_roots(&trust.roots);
+    secret.data = signed(&theirs, &theirs.trust(&[]), life(now()))
+        .with_roots(&[theirs.root()])
+        .data;
+    let seen = there(Found::new(secret, &labels()));
+    for (wish, expected) in [
+        (wish(Some(&trust)), Step::LetGo),
+        (removal(false), Step::LetGo),
+        (removal(true), Step::LetGo),
+        (Wish::default(), Step::Rest(None)),
+    ] {
+        assert_eq!(step(&seen, wish, at(now())), expected, "{wish:?}");
+    }
+    assert!(matches!(
+        verdict(&seen, wish(Some(&trust)), now(), None),
+        Trust::Ready { own: false, .. }
+    ));
+    assert!(
+        matches!(
+            verdict(&seen, removal(false), now(), None),
+            Trust::Ready { own: true, .. }
+        ),
+        "until the labels are off"
+    );
+}
+
+#[test]
 fn ours_goes_only_when_it_is_said_to_be_removed() {
     let ca = MeshCa::new("mesh");
     let trust = ca.trust(&[]);
@@ -230,4 +260,18 @@ fn what_is_missing_is_told_with_what_to_do() {
     assert_eq!(verdict(&Seen::Unknown, wish(Some(&trust)), now(), None), Trust::Unknown);
     let shut_out = Seen::Unreadable("apply the roles".to_owned());
     assert_eq!(missing(&verdict(&shut_out, wish(None), now(), None)), "apply the roles");
+}
+
+#[test]
+fn right_to_look_that_is_lost_does_not_read_as_gone() {
+    let shut_out = Seen::Unreadable("apply the roles".to_owned());
+    for orphaned in [false, true] {
+        assert_eq!(verdict(&shut_out, removal(orphaned), now(), None), Trust::Unknown);
+    }
+    // Citadel, which waits for a CA of its own, is told why there is none.
+    let citadel = Wish {
+        citadel: true,
+        ..removal(false)
+    };
+    assert_eq!(missing(&verdict(&shut_out, citadel, now(), None)), "apply the roles");
 }

@@ -717,6 +717,10 @@ fn hub_that_signs_sends_no_remote_with_citadel_anything_before_it_looked_for_the
     assert_eq!(desired(&index, "r1").lanes, BTreeMap::new());
     assert_eq!(desired(&index, "r1").mesh_ca, Some(MeshCaState::Unknown));
     assert!(desired(&index, "r2").lanes.contains_key(&Lane::Config));
+    let unreadable = MeshCaState::Unreadable("no role".to_owned());
+    assert_eq!(index.mesh_trust(unreadable.clone(), None, 2), touched(&["r1"]));
+    assert_eq!(desired(&index, "r1").lanes, BTreeMap::new());
+    assert_eq!(desired(&index, "r1").mesh_ca, Some(unreadable));
     let missing = MeshCaState::Missing("no Secret".to_owned());
     assert_eq!(index.mesh_trust(missing, None, 2), touched(&["r1"]));
     assert_eq!(Parameters::held(&index, "r1"), Parameters::of_seed());

@@ -175,6 +175,27 @@ fn new_remote_of_the_name_is_sent_its_own_state_and_what_the_old_one_had_beside_
 }
 
 #[test]
+fn guard_is_back_once_the_agent_holds_the_new_remote_though_the_tombstone_still_stands() {
+    let view = pilot_remote();
+    let mut index = index(&[pilot(1)], &[], std::slice::from_ref(&view));
+    let tombstones = tombstones("of the old one", DeletionPolicy::Orphan);
+    index.tombstones(tombstones.clone());
+    let told = desired(&index, "r1").problems.clone();
+    assert!(
+        matches!(told.as_slice(), [told] if !told.fatal && told.message.starts_with("RemoteIstio of the old one of this name")
+            && told.message.ends_with("removals back, and what is removed is let go of, not deleted")),
+        "{told:?}"
+    );
+    assert_eq!(index.replaced(&name("r1"), "of another"), touched(&[]));
+    assert_eq!(lanes(&index), [(1, true, true); 2]);
+    assert_eq!(index.replaced(&name("r1"), "of the old one"), touched(&["r1"]));
+    index.remote_applied(view, 3);
+    index.tombstones(tombstones);
+    assert_eq!(lanes(&index), [(1, false, false); 2], "also after events of either");
+    assert_eq!(desired(&index, "r1").problems, []);
+}
+
+#[test]
 fn tombstone_of_the_remote_itself_changes_nothing_while_it_stands() {
     let view = pilot_remote();
     let mut index = index(&[pilot(1)], &[], std::slice::from_ref(&view));

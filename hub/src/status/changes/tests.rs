@@ -3,6 +3,7 @@ use remote_istio::model::ApplyState;
 
 use super::super::test_objects::{CONNECTED_AT, World, lanes, pilot};
 use super::*;
+use crate::crd::ComponentStatus;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -72,6 +73,23 @@ fn everything_else_is_a_flip() {
     world.session().lanes = lanes(true);
     let caught_up = difference(world.remote.status.as_ref(), &world.status(CONNECTED_AT));
     assert_eq!(caught_up, Some(Difference::Flip), "good news is told at once");
+}
+
+#[test]
+fn component_that_has_all_its_pods_is_a_flip_and_one_more_of_many_is_a_count() {
+    let of = |desired, available| RemoteIstioStatus {
+        components: vec![ComponentStatus {
+            name: "citadel".to_owned(),
+            desired,
+            updated: desired,
+            available,
+            message: String::new(),
+        }],
+        ..World::settled().status(CONNECTED_AT)
+    };
+    assert_eq!(difference(Some(&of(3, 2)), &of(3, 3)), Some(Difference::Flip));
+    assert_eq!(difference(Some(&of(3, 3)), &of(3, 2)), Some(Difference::Flip));
+    assert_eq!(difference(Some(&of(3, 1)), &of(3, 2)), Some(Difference::Counts));
 }
 
 #[test]

@@ -53,6 +53,11 @@ fn what_central_cannot_do_is_said_with_its_remedy() {
             "no Secret: make one",
         ),
         (
+            MeshCaState::Unreadable("ConfigMap x may not be read: apply the role".to_owned()),
+            "CaUnreadable",
+            "ConfigMap x may not be read: apply the role; until then the remote is sent no configuration",
+        ),
+        (
             MeshCaState::CannotSign("path length 0: bring another".to_owned()),
             "CaCannotSign",
             "path length 0: bring another",

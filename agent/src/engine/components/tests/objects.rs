@@ -294,7 +294,7 @@ fn webhook_fails_closed_but_never_for_kubernetes_itself() {
             }],
         }],
     });
-    let webhook = serde_json::to_value(webhook(&settings(), b"PEM")).unwrap();
+    let webhook = serde_json::to_value(webhook(&settings(), None, b"PEM")).unwrap();
     assert_eq!(unstamped(webhook), expected);
 }
 
@@ -303,9 +303,11 @@ fn webhook_of_another_namespace_has_another_name_and_its_injector_knows_it() {
     let mut settings = settings();
     settings.namespace = "mesh-b".to_owned();
     assert_eq!(webhook_name(&settings), "istio-sidecar-injector-mesh-b");
-    let webhook = serde_json::to_value(webhook(&settings, b"PEM")).unwrap();
+    let webhook = serde_json::to_value(webhook(&settings, Some("uid-1"), b"PEM")).unwrap();
     assert_eq!(webhook["metadata"]["name"], "istio-sidecar-injector-mesh-b");
     assert_eq!(webhook["webhooks"][0]["clientConfig"]["service"]["namespace"], "mesh-b");
+    let owner = json!([{"apiVersion": "v1", "kind": "Namespace", "name": "mesh-b", "uid": "uid-1"}]);
+    assert_eq!(webhook["metadata"]["ownerReferences"], owner);
     let deployment = injector::deployment(&settings, &v1::SidecarInjector::default(), String::new());
     let arguments = deployment.spec.template.spec.unwrap().containers[0]
         .args

@@ -312,3 +312,23 @@ fn every_field_of_the_sidecar_reaches_the_template() {
         json!({"requests": {"cpu": "0.1", "memory": "64Mi"}, "limits": {"memory": "1Gi"}})
     );
 }
+
+#[test]
+fn place_in_an_images_name_stays_text() {
+    let images = ["a.example/proxy@RESOURCES@", "a.example/init@PRIVILEGED@@EXCLUDE@"];
+    let ask = v1::SidecarInjector {
+        proxy: Some(v1::Proxy {
+            image: images[0].to_owned(),
+            init_image: images[1].to_owned(),
+            resources: Some(resources()),
+            ..v1::Proxy::default()
+        }),
+        ..v1::SidecarInjector::default()
+    };
+    let (text, pods) = template_of(&ask, |_| false);
+    assert!(
+        pods["containers"][0]["image"].as_str().unwrap().contains(images[0]),
+        "{text}"
+    );
+    assert_eq!(pods["initContainers"][0]["image"], images[1]);
+}
