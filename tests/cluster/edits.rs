@@ -170,7 +170,7 @@ fn service_that_is_no_longer_enabled_goes_and_what_is_not_ours_stays() {
 #[test]
 fn resource_that_is_forced_away_leaves_the_remote_as_it_is() {
     run(async {
-        let mut mesh = Mesh::start("forced").await;
+        let mut mesh = Mesh::start("fought-over").await;
         mesh.enable(PILOT).await;
         mesh.pod("pilot-a", "istio=pilot", "10.1.0.1").ready().await;
         mesh.until_ready(0).await;

@@ -138,7 +138,7 @@ async fn until_tombstone(mesh: &Mesh<'_>, there: bool) -> String {
 #[test]
 fn remote_deleted_by_force_while_away_is_cleared_when_it_comes_back() {
     run(async {
-        let mut mesh = Mesh::start("forced").await;
+        let mut mesh = Mesh::start("left-behind").await;
         mesh.enable(PILOT).await;
         mesh.pod("pilot-a", "istio=pilot", "10.1.0.1").ready().await;
         mesh.until_ready(0).await;
