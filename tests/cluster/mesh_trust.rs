@@ -271,25 +271,30 @@ fn nothing_is_signed_before_centrals_operator_has_granted_it() {
         assert_eq!(mesh.remote(0).secret(CACERTS).await, None);
 
         // Who asks all the same is refused.
-        let mut agent = mesh
-            .scripted_agent("stranger", hello("asks", 1))
-            .await
-            .expect("a session");
-        agent.welcome().await.expect("welcomed");
-        let key = rcgen::KeyPair::generate().expect("a key");
-        let request = rcgen::CertificateParams::default()
-            .serialize_request(&key)
-            .expect("a request");
-        let request = v1::SignRequest {
-            request: request.der().to_vec(),
-        };
-        let refused = MeshCaClient::new(agent.link().channel.clone()).sign(request).await;
-        let code = refused.map(|_| ()).map_err(|status| status.code());
+        let code = stranger_asks(&mesh).await;
         assert!(
             matches!(code, Err(Code::PermissionDenied | Code::Unimplemented)),
             "{code:?}"
         );
     });
+}
+
+/// What the hub says to a remote that asks for an intermediate over a session of its own.
+async fn stranger_asks(mesh: &Mesh<'_>) -> Result<(), Code> {
+    let mut agent = mesh
+        .scripted_agent("stranger", hello("asks", 1))
+        .await
+        .expect("a session");
+    agent.welcome().await.expect("welcomed");
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let request = rcgen::CertificateParams::default()
+        .serialize_request(&key)
+        .expect("a request");
+    let request = v1::SignRequest {
+        request: request.der().to_vec(),
+    };
+    let answer = MeshCaClient::new(agent.link().channel.clone()).sign(request).await;
+    answer.map(|_| ()).map_err(|status| status.code())
 }
 
 // Turns red when: it is granted to everybody, also to who has no Citadel.
@@ -300,20 +305,7 @@ fn remote_without_citadel_gets_no_intermediate_even_where_it_is_granted() {
         mesh.put_mesh_ca("istio-ca-secret", &MeshCa::self_signed("central").expect("a CA"))
             .await;
         mesh.create_remote_istio_named("stranger", &[]).await;
-        let mut agent = mesh
-            .scripted_agent("stranger", hello("asks", 1))
-            .await
-            .expect("a session");
-        agent.welcome().await.expect("welcomed");
-        let key = rcgen::KeyPair::generate().expect("a key");
-        let request = rcgen::CertificateParams::default()
-            .serialize_request(&key)
-            .expect("a request");
-        let request = v1::SignRequest {
-            request: request.der().to_vec(),
-        };
-        let refused = MeshCaClient::new(agent.link().channel.clone()).sign(request).await;
-        let code = refused.map(|_| ()).map_err(|status| status.code());
+        let code = stranger_asks(&mesh).await;
         assert_eq!(code, Err(Code::PermissionDenied));
     });
 }

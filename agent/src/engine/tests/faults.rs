@@ -425,17 +425,27 @@ fn answer_that_got_lost_does_not_make_an_object_foreign() {
     assert_eq!(bench.remote.names(Kind::Service), Vec::<String>::new());
 }
 
-#[test]
-fn our_own_object_without_our_labels_is_labelled_again() {
+fn another_owner() -> BTreeMap<String, String> {
+    [(names::OWNER.to_owned(), "another".to_owned())].into()
+}
+
+/// A service that stands as accepted, its name, and how it would look with these labels.
+fn applied_service_with_labels(labels: Option<BTreeMap<String, String>>) -> (Bench, ObjectName, Resource) {
     let mut bench = Bench::connected();
     bench.send(&[(pilot_service(), service(&[80]))], &[]);
     bench.settle();
     let name = names::of_service(Kind::Service, &pilot_service());
-    let mut unlabelled = bench.remote.objects[&name].clone();
-    let Resource::Service(object) = &mut unlabelled else {
+    let mut relabelled = bench.remote.objects[&name].clone();
+    let Resource::Service(object) = &mut relabelled else {
         panic!()
     };
-    object.metadata.labels = None;
+    object.metadata.labels = labels;
+    (bench, name, relabelled)
+}
+
+#[test]
+fn our_own_object_without_our_labels_is_labelled_again() {
+    let (mut bench, name, unlabelled) = applied_service_with_labels(None);
     bench.remote.put(unlabelled.clone());
     bench.settle();
     let labels = bench.remote.objects[&name].metadata().unwrap().labels.clone();
@@ -445,33 +455,17 @@ fn our_own_object_without_our_labels_is_labelled_again() {
 
 #[test]
 fn our_own_object_with_another_agents_label_is_that_agents() {
-    let mut bench = Bench::connected();
-    bench.send(&[(pilot_service(), service(&[80]))], &[]);
-    bench.settle();
-    let name = names::of_service(Kind::Service, &pilot_service());
-    let mut handed_over = bench.remote.objects[&name].clone();
-    let Resource::Service(object) = &mut handed_over else {
-        panic!()
-    };
-    object.metadata.labels = Some([(names::OWNER.to_owned(), "another".to_owned())].into());
+    let (mut bench, name, handed_over) = applied_service_with_labels(Some(another_owner()));
     bench.remote.put(handed_over.clone());
     bench.pass(60);
     assert_eq!(bench.told_state(&pilot_service()), Some(ApplyState::Foreign));
     let labels = bench.remote.objects[&name].metadata().unwrap().labels.clone();
-    assert_eq!(labels, Some([(names::OWNER.to_owned(), "another".to_owned())].into()));
+    assert_eq!(labels, Some(another_owner()));
 }
 
 #[test]
 fn our_own_object_that_a_watch_by_label_lost_is_found_by_its_uid() {
-    let mut bench = Bench::connected();
-    bench.send(&[(pilot_service(), service(&[80]))], &[]);
-    bench.settle();
-    let name = names::of_service(Kind::Service, &pilot_service());
-    let mut unlabelled = bench.remote.objects[&name].clone();
-    let Resource::Service(object) = &mut unlabelled else {
-        panic!()
-    };
-    object.metadata.labels = None;
+    let (mut bench, name, unlabelled) = applied_service_with_labels(None);
     let uid = bench.remote.put(unlabelled).uid().to_owned();
     bench.remote.events = vec![Seen::Gone(name.clone())];
     bench.pass(5);
