@@ -165,7 +165,7 @@ fn remote_that_speaks_of_anothers_objects_changes_nothing_there() {
 }
 
 /// An endpoint set with these addresses.
-fn endpoints(addresses: impl IntoIterator<Item = String>) -> Object {
+pub fn endpoints(addresses: impl IntoIterator<Item = String>) -> Object {
     let endpoints: BTreeMap<_, _> = addresses
         .into_iter()
         .map(|address| (address.parse().expect("an address"), Endpoint::ready()))
@@ -177,7 +177,8 @@ fn endpoints(addresses: impl IntoIterator<Item = String>) -> Object {
     Object::new(1, None, Body::Endpoints(set))
 }
 
-fn service() -> Object {
+/// A service without ports.
+pub fn service() -> Object {
     Object::new(1, None, Body::Service(ServiceIntent { ports: vec![] }))
 }
 

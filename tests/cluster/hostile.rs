@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use remote_istio::model::{Body, Component, Endpoint, EndpointSet, Key, Lane, Object, ServiceIntent};
+use remote_istio::model::{Body, Component, Key, Lane, Object};
 use remote_istio::wire::v1;
 use serde_json::{Value, json};
 use support::ca::{Pair, TRUST_DOMAIN};
 use support::peer::{HubSession, ScriptedHub};
 
+use crate::frames::{self, service};
 use crate::mesh::{CITADEL, Clusters, INJECTOR, Mesh, Setup, run};
 
 /// An agent with a policy on a real API server, and a hub that says what the test wants.
@@ -25,19 +26,7 @@ async fn taken_over(name: &str, policy: Value) -> (Mesh<'static>, HubSession, Sc
 }
 
 fn endpoints(addresses: &[&str]) -> Object {
-    let endpoints: BTreeMap<_, _> = addresses
-        .iter()
-        .map(|address| (address.parse().expect("an address"), Endpoint::ready()))
-        .collect();
-    let set = EndpointSet {
-        endpoints,
-        port_sets: vec![],
-    };
-    Object::new(1, None, Body::Endpoints(set))
-}
-
-fn service() -> Object {
-    Object::new(1, None, Body::Service(ServiceIntent { ports: vec![] }))
+    frames::endpoints(addresses.iter().map(ToString::to_string))
 }
 
 fn workload(image: &str) -> v1::Workload {
