@@ -2,6 +2,7 @@
 //!
 //! Never waits for anything but the next thing to happen: writes run beside it, frames that find no room wait here.
 
+mod first_lists;
 mod journal;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -17,14 +18,14 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::apply::{Applier, kind_of, name_of, name_of_resource, unavailable, verb_of};
+use crate::apply::{Applier, kind_of, name_of, unavailable, verb_of};
 use crate::engine::{
-    Engine, Facts, Kind, ObjectName, Outcome, Output, Resource, Seen, Served, Settings, Trust, Verb, Wants, Write,
-    WriteId,
+    Engine, Facts, Kind, ObjectName, Outcome, Output, Served, Settings, Trust, Verb, Wants, Write, WriteId,
 };
 use crate::link::{LinkEvent, ToHub};
 use crate::metrics::Metrics;
 use crate::observe::Observed;
+use first_lists::first_lists;
 use journal::Journal;
 
 /// Events of the link that wait for the driver.
@@ -118,43 +119,6 @@ pub async fn run(mut parts: Parts, stop: CancellationToken) {
         wants: parts.wants,
     };
     driver.run(&stop).await;
-}
-
-/// Everything the first lists show; nothing when the watches have ended.
-async fn first_lists(
-    observed: &mut mpsc::Receiver<Observed>,
-    mut missing: BTreeSet<String>,
-    listed: &Condition,
-) -> Option<Vec<Resource>> {
-    let mut objects: BTreeMap<ObjectName, Resource> = BTreeMap::new();
-    let mut failing: BTreeMap<String, String> = BTreeMap::new();
-    while !missing.is_empty() {
-        listed.waits_for(waits_for(&missing, &failing));
-        match observed.recv().await? {
-            Observed::Seen(Seen::Present(resource)) => {
-                objects.insert(name_of_resource(&resource), resource);
-            }
-            Observed::Seen(Seen::Gone(name)) => {
-                objects.remove(&name);
-            }
-            Observed::Listed(watch) => {
-                missing.remove(&watch);
-            }
-            Observed::Failing(watch, error) => {
-                failing.insert(watch, error);
-            }
-        }
-    }
-    Some(objects.into_values().collect())
-}
-
-fn waits_for(missing: &BTreeSet<String>, failing: &BTreeMap<String, String>) -> String {
-    let watch = |watch: &String| match failing.get(watch) {
-        Some(error) => format!("{watch} ({error})"),
-        None => watch.clone(),
-    };
-    let watches: Vec<String> = missing.iter().map(watch).collect();
-    format!("first list of {}", watches.join(", "))
 }
 
 struct Driver {
@@ -401,54 +365,4 @@ impl Driver {
 
 fn nanoseconds_since(origin: Instant) -> u64 {
     u64::try_from(origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use remote_istio::process::Readiness;
-
-    use super::*;
-    use crate::engine::NamespaceLabels;
-
-    fn namespace(name: &str) -> Resource {
-        Resource::Namespace(NamespaceLabels {
-            name: name.to_owned(),
-            ..NamespaceLabels::default()
-        })
-    }
-
-    #[tokio::test]
-    async fn engine_waits_for_the_first_list_of_every_watch() {
-        let readiness = Readiness::default();
-        let condition = readiness.condition("watches");
-        let (seen, mut observed) = mpsc::channel(16);
-        let watches = BTreeSet::from(["a".to_owned(), "b".to_owned()]);
-        let mut listing = std::pin::pin!(first_lists(&mut observed, watches, &condition));
-        for event in [
-            Observed::Seen(Seen::Present(namespace("stays"))),
-            Observed::Seen(Seen::Present(namespace("goes"))),
-            Observed::Listed("a".to_owned()),
-            Observed::Failing("b".to_owned(), "forbidden".to_owned()),
-            Observed::Seen(Seen::Gone(name_of_resource(&namespace("goes")))),
-        ] {
-            seen.send(event).await.expect("room");
-        }
-        assert!(futures::poll!(&mut listing).is_pending());
-        let waits_for = "first list of b (forbidden)".to_owned();
-        assert_eq!(readiness.unmet(), [("watches", waits_for)]);
-        seen.send(Observed::Listed("b".to_owned())).await.expect("room");
-        assert_eq!(listing.await, Some(vec![namespace("stays")]));
-    }
-
-    #[tokio::test]
-    async fn engine_does_not_start_when_the_watches_end_early() {
-        let condition = Readiness::default().condition("watches");
-        let (seen, mut observed) = mpsc::channel(16);
-        seen.send(Observed::Seen(Seen::Present(namespace("a"))))
-            .await
-            .expect("room");
-        drop(seen);
-        let watches = BTreeSet::from(["a".to_owned()]);
-        assert_eq!(first_lists(&mut observed, watches, &condition).await, None);
-    }
 }
