@@ -92,7 +92,8 @@ async fn refused_by(session: &mut HubSession, lane: Lane, cases: Vec<(Key, Objec
 fn remote_refuses_by_name_what_a_hub_taken_over_asks_for() {
     run(async {
         let name = "hostile";
-        let (mesh, mut session, _hub) = taken_over(name, json!({"components": []})).await;
+        let policy = json!({"components": [], "endpointRanges": ["10.0.0.0/8"]});
+        let (mesh, mut session, _hub) = taken_over(name, policy).await;
         let remote = mesh.remote(0);
         remote.until_quiet().await;
         let audit = remote.audit().await;
@@ -154,6 +155,7 @@ fn remote_refuses_by_name_what_a_hub_taken_over_asks_for() {
                 (at("group"), endpoints(&["224.0.0.1"]), "address-multicast"),
                 (at("none"), endpoints(&["0.0.0.0"]), "address-unspecified"),
                 (at("everyone"), endpoints(&["255.255.255.255"]), "address-broadcast"),
+                (at("outside"), endpoints(&["192.168.7.1"]), "address-not-allowed"),
                 // The remote's own service range: 10.96.0.1 is its API server.
                 (at("api"), endpoints(&["10.96.0.1"]), "address-service-range"),
                 (
