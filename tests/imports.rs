@@ -42,6 +42,7 @@ const PURE: &[&str] = &[
     "hub/src/mesh_ca/signer.rs",
     "hub/src/lifecycle/clearing.rs",
     "hub/src/lifecycle/grave.rs",
+    "hub/src/lifecycle/guard.rs",
     "hub/src/lifecycle/tombstone.rs",
     "hub/src/registry",
     "hub/src/registry.rs",

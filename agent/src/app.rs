@@ -1,10 +1,12 @@
 //! The wiring of an agent: one [`start`] for the binary and for tests.
 
+mod check;
 mod clients;
 mod cluster;
 mod components;
 mod enrolled;
 mod epoch;
+mod leave;
 mod minted;
 mod process;
 #[cfg(test)]
@@ -25,7 +27,9 @@ use tokio_util::sync::CancellationToken;
 use crate::args::{Config, Source};
 use crate::metrics::Metrics;
 use crate::policy::{self, PolicyFileError};
+pub use check::run_check;
 use clients::{ClientError, Clients};
+pub use leave::run_leave;
 pub use minted::run_minted;
 pub use process::run;
 use work::{Conditions, Work};

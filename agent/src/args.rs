@@ -1,5 +1,7 @@
 //! Flags and environment variables, turned into a [`Config`] that was checked as far as flags alone can be.
 
+mod check;
+mod leave;
 mod minted;
 mod source;
 #[cfg(test)]
@@ -18,6 +20,10 @@ use remote_istio::model::is_dns_label;
 use remote_istio::process::{EXIT_CONFIGURATION, LogFormat};
 use remote_istio::transport::{HubAddress, Way};
 
+pub use check::Check;
+use check::CheckFlags;
+pub use leave::Leave;
+use leave::LeaveFlags;
 use minted::MintedFlags;
 pub use minted::{Minted, MintedAction};
 pub use source::{Enrolment, Source};
@@ -70,6 +76,10 @@ pub enum Task {
     Run(Box<Config>),
     /// Show or remove what Citadel minted.
     Minted(Minted),
+    /// Say what works and what does not.
+    Check(Box<Check>),
+    /// Let go of everything that the agent made.
+    Leave(Box<Leave>),
 }
 
 /// Why there is no configuration: a flag is wrong, or only a text was asked for.
@@ -123,6 +133,10 @@ struct CommandLine {
 enum Command {
     /// Run the agent; the default
     Run(Box<Flags>),
+    /// Say what works of this agent and what does not: API server, identity, hub, the running agent; 0 if all does
+    Check(Box<CheckFlags>),
+    /// Let go of everything that the agent made in this remote, without the hub; 0 once nothing is left
+    Leave(Box<LeaveFlags>),
     /// The Secrets of workloads that Citadel minted, which stay in the remote when it goes
     Minted(MintedFlags),
 }
@@ -244,10 +258,16 @@ where
     let flags = match line.command {
         Some(Command::Run(flags)) => *flags,
         Some(Command::Minted(flags)) => return Ok(Task::Minted(flags.into())),
+        Some(Command::Check(flags)) => return check::check(*flags).map(Box::new).map(Task::Check).map_err(wrong),
+        Some(Command::Leave(flags)) => return leave::check(*flags).map(Box::new).map(Task::Leave).map_err(wrong),
         None => line.flags,
     };
-    let config = check(flags).map_err(|text| Stopped::Wrong(format!("error: {text}")))?;
+    let config = check(flags).map_err(wrong)?;
     Ok(Task::Run(Box::new(config)))
+}
+
+fn wrong(text: impl std::fmt::Display) -> Stopped {
+    Stopped::Wrong(format!("error: {text}"))
 }
 
 fn check(flags: Flags) -> Result<Config, String> {

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::apply::{Applier, kind_of, name_of, unavailable, verb_of};
 use crate::engine::{
-    Engine, Facts, Kind, ObjectName, Outcome, Output, Served, Settings, Trust, Verb, Wants, Write, WriteId,
+    Engine, Facts, Kind, Left, ObjectName, Outcome, Output, Served, Settings, Trust, Verb, Wants, Write, WriteId,
 };
 use crate::link::{LinkEvent, ToHub};
 use crate::metrics::Metrics;
@@ -70,6 +70,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Met once every watch has listed.
     pub listed: Condition,
+    /// This agent leaves: everything it made goes, and what is left of it is told here.
+    pub leaving: Option<watch::Sender<Option<Vec<Left>>>>,
 }
 
 /// What a task beside the engine found out.
@@ -97,7 +99,10 @@ pub async fn run(mut parts: Parts, stop: CancellationToken) {
     };
     tracing::info!(objects = listed.len(), "first lists complete, engine starts");
     parts.listed.met();
-    let engine = Engine::new(parts.settings, listed, rand::random(), nanoseconds_since(origin));
+    let mut engine = Engine::new(parts.settings, listed, rand::random(), nanoseconds_since(origin));
+    if parts.leaving.is_some() {
+        engine.leave(nanoseconds_since(origin));
+    }
     // The link has ended if it does not listen.
     let _ = parts.started.send(());
     let driver = Driver {
@@ -117,6 +122,7 @@ pub async fn run(mut parts: Parts, stop: CancellationToken) {
         findings: parts.findings,
         facts: Facts::default(),
         wants: parts.wants,
+        leaving: parts.leaving,
     };
     driver.run(&stop).await;
 }
@@ -138,6 +144,7 @@ struct Driver {
     findings: mpsc::Receiver<Finding>,
     facts: Facts,
     wants: watch::Sender<Wants>,
+    leaving: Option<watch::Sender<Option<Vec<Left>>>>,
 }
 
 /// A write that was started and has not been answered.
@@ -299,6 +306,14 @@ impl Driver {
             *before = wants;
             differs
         });
+        if let Some(leaving) = &self.leaving {
+            let left = Some(self.engine.left());
+            leaving.send_if_modified(|before| {
+                let differs = *before != left;
+                *before = left;
+                differs
+            });
+        }
         let backlog = self.engine.backlog();
         self.backlog.store(backlog, Ordering::Relaxed);
         self.metrics.engine(self.engine.statistics(), backlog);

@@ -10,6 +10,7 @@ mod events;
 mod facts;
 mod interface;
 mod kept;
+mod leaving;
 mod matching;
 mod names;
 mod observed;
@@ -34,7 +35,6 @@ use std::sync::Arc;
 
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use remote_istio::identity::RemoteName;
 use remote_istio::model::{Applied, ApplyState, Key, Lane, LaneHash};
 use remote_istio::policy::Policy;
 use remote_istio::wire::v1;
@@ -42,7 +42,8 @@ use remote_istio::wire::v1;
 pub use crate::session::SessionError;
 pub use facts::{Facts, Served, Trust};
 pub use interface::{Failure, Kind, NamespaceLabels, ObjectName, Outcome, Output, Resource, Seen, Write, WriteId};
-pub use names::{OWNER_LABELS, owner_labels};
+pub use leaving::Left;
+pub use names::{MANAGED_BY, OWNER, OWNER_LABELS, owner_labels, owner_of};
 pub use statistics::{Statistics, Verb};
 pub use wants::Wants;
 
@@ -56,10 +57,8 @@ use surroundings::Surroundings;
 /// What the engine must know of its surroundings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Of the link's identities.
-    pub trust_domain: String,
-    /// This remote's name.
-    pub remote: RemoteName,
+    /// Whose objects are this agent's: see [`owner_of`].
+    pub owner: String,
     /// The agent's own namespace, where records are kept.
     pub namespace: String,
     /// The namespaces that are watched for services and endpoints.
@@ -126,7 +125,7 @@ impl Engine {
     /// Starts from everything the first lists of all watches showed, records included. `seed` is for jitter.
     #[must_use]
     pub fn new(settings: Settings, listed: Vec<Resource>, seed: u64, now: u64) -> Self {
-        let mut observed = Observed::new(names::owner(&settings));
+        let mut observed = Observed::new(settings.owner.clone());
         for resource in listed {
             observed.put(resource);
         }

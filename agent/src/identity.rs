@@ -17,5 +17,6 @@ mod token_file;
 pub use calls::Enroller;
 pub use establish::{Established, Establishing};
 pub use keeper::{Keeper, KeeperError, KeeperParts};
-pub use kept::Kept;
-pub use store::Store;
+pub use kept::{Contents, Kept};
+pub use store::{Store, StoreError};
+pub use token_file::read as read_token;

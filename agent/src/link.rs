@@ -9,6 +9,7 @@ mod conversation;
 mod ended;
 mod frames;
 mod pause;
+mod probe;
 #[cfg(test)]
 mod tests;
 
@@ -38,6 +39,7 @@ use ended::Ended;
 pub use ended::Refused;
 use frames::hello;
 use pause::Pauses;
+pub use probe::probe;
 
 /// A certificate may be so new that a replica of the hub has not heard of it.
 const FRESH: Duration = Duration::from_secs(30);

@@ -9,6 +9,8 @@ fn main() -> ExitCode {
     match args::parse(std::env::args_os()) {
         Ok(Task::Run(config)) => app::run(*config),
         Ok(Task::Minted(minted)) => app::run_minted(&minted),
+        Ok(Task::Check(check)) => app::run_check(&check),
+        Ok(Task::Leave(leave)) => app::run_leave(&leave),
         Err(stopped) => {
             // With neither output left there is nobody to tell.
             let _ = stopped.print();

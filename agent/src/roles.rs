@@ -55,13 +55,21 @@ fn names(component: Component) -> Option<Names> {
 }
 
 impl Names {
-    /// The role may serve several namespaces of one cluster; a binding is of one.
+    fn role(&self, namespace: &str) -> String {
+        of_namespace(self.role, namespace)
+    }
+
     fn binding(&self, namespace: &str) -> String {
-        if namespace == SEED_NAMESPACE {
-            self.binding.to_owned()
-        } else {
-            format!("{}-{namespace}", self.binding)
-        }
+        of_namespace(self.binding, namespace)
+    }
+}
+
+/// Each installation has its own cluster-wide objects, so that one can go without taking another's along.
+fn of_namespace(name: &str, namespace: &str) -> String {
+    if namespace == SEED_NAMESPACE {
+        name.to_owned()
+    } else {
+        format!("{name}-{namespace}")
     }
 }
 
@@ -157,20 +165,24 @@ async fn of_component(client: &Client, namespace: &str, names: &Names) -> Result
     let accounts = Api::<PartialObjectMeta<ServiceAccount>>::namespaced(client.clone(), namespace);
     let roles = Api::<PartialObjectMeta<ClusterRole>>::all(client.clone());
     let bindings = Api::<ClusterRoleBinding>::all(client.clone());
-    let binding_name = names.binding(namespace);
+    let (role_name, binding_name) = (names.role(namespace), names.binding(namespace));
     let (account, role, binding) = tokio::join!(
         accounts.get_metadata_opt(names.account),
-        roles.get_metadata_opt(names.role),
+        roles.get_metadata_opt(&role_name),
         bindings.get_opt(&binding_name)
     );
     let mut missing = Vec::new();
     for (kind, name, there) in [
         (
             "ServiceAccount",
-            names.account,
+            names.account.to_owned(),
             permitted(account)?.map(|found| found.is_some()),
         ),
-        ("ClusterRole", names.role, permitted(role)?.map(|found| found.is_some())),
+        (
+            "ClusterRole",
+            role_name.clone(),
+            permitted(role)?.map(|found| found.is_some()),
+        ),
     ] {
         match there {
             Ok(true) => {}
@@ -181,8 +193,8 @@ async fn of_component(client: &Client, namespace: &str, names: &Names) -> Result
     match permitted(binding)? {
         Ok(Some(binding)) if binds(&binding, namespace, names) => {}
         Ok(Some(_)) => missing.push(format!(
-            "ClusterRoleBinding {binding_name} does not bind ServiceAccount {namespace}/{} to ClusterRole {}",
-            names.account, names.role
+            "ClusterRoleBinding {binding_name} does not bind ServiceAccount {namespace}/{} to ClusterRole {role_name}",
+            names.account
         )),
         Ok(None) => missing.push(format!("ClusterRoleBinding {binding_name} is missing")),
         Err(forbidden) => missing.push(format!("ClusterRoleBinding {binding_name} {forbidden}")),
@@ -214,7 +226,7 @@ fn binds(binding: &ClusterRoleBinding, namespace: &str, names: &Names) -> bool {
             && subject.name == names.account
             && subject.namespace.as_deref() == Some(namespace)
     });
-    is_bound && binding.role_ref.kind == "ClusterRole" && binding.role_ref.name == names.role
+    is_bound && binding.role_ref.kind == "ClusterRole" && binding.role_ref.name == names.role(namespace)
 }
 
 #[cfg(test)]

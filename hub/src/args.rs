@@ -14,7 +14,9 @@ use remote_istio::identity::DEFAULT_TRUST_DOMAIN;
 use remote_istio::model::is_dns_label;
 
 pub use self::operation::{Operation, Order, Output, TokenOutput, TokenRequest};
-use self::orders::{CaOrders, IdentityOrders, JoinOrders, MeshCaOrders, ReleaseArgs, RevokeArgs, TokenOrders};
+use self::orders::{
+    CaOrders, CheckArgs, IdentityOrders, JoinOrders, MeshCaOrders, ReleaseArgs, RevokeArgs, TokenOrders,
+};
 use self::run::RunArgs;
 pub use self::run::{Config, LinkCa, MeshSigning};
 
@@ -52,6 +54,8 @@ enum Subcommands {
     Revoke(RevokeArgs),
     /// Lets another cluster join by the name of a remote
     Release(ReleaseArgs),
+    /// Dials each address that remotes are told, and says what is wrong with it; exit code 1 where something is
+    Check(CheckArgs),
     /// Lists the identities of remotes
     #[command(subcommand)]
     Identity(IdentityOrders),
@@ -110,6 +114,14 @@ pub enum ArgsError {
         /// The kind that the flag belongs to.
         needed: &'static str,
     },
+    /// A Service's name that cannot be one.
+    #[error("--public-service {0:?} is not the name of a Service: write a DNS label")]
+    Service(String),
+    /// Addresses by flag and by Service.
+    #[error(
+        "{0} has no meaning with --public-service, whose load balancer says where remotes find the hub: leave one out"
+    )]
+    TwoPublic(&'static str),
     /// More addresses than a remote is told.
     #[error("{flag} has {count} addresses, a remote is told at most {limit}: leave some out")]
     Addresses {
@@ -177,6 +189,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, A
         Subcommands::Join(orders) => orders.checked(),
         Subcommands::Revoke(revoke) => revoke.checked(),
         Subcommands::Release(release) => release.checked(),
+        Subcommands::Check(check) => check.checked(),
         Subcommands::Identity(orders) => orders.checked(),
         Subcommands::Ca(orders) => orders.checked(),
         Subcommands::MeshCa(orders) => orders.checked(),

@@ -10,6 +10,7 @@ mod follow;
 mod link_ca;
 mod own;
 mod past;
+mod public;
 mod publish;
 mod request;
 mod secret;
@@ -58,9 +59,9 @@ pub enum Mode {
 /// Where agents reach the hub.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PublicAddresses {
-    /// The sync port; at least one.
+    /// The sync port; at least one, unless none is known yet.
     pub hubs: Vec<HubAddress>,
-    /// The enrolment port; at least one where remotes join.
+    /// The enrolment port; likewise.
     pub enrolments: Vec<HubAddress>,
 }
 
@@ -79,6 +80,8 @@ pub struct Settings {
     pub replica: String,
     /// Told to agents, and what the hub's certificate is good for.
     pub public: PublicAddresses,
+    /// The Service that says so instead, by its load balancer.
+    pub public_service: Option<String>,
     /// How long a certificate lives, counted from its issue.
     pub lifetime: Duration,
     /// For how long after its end a certificate can be recovered.
@@ -120,6 +123,8 @@ pub struct AuthorityFacts {
 pub struct Authority {
     settings: Settings,
     ca: ArcSwap<LinkCa>,
+    /// As it is known now.
+    public: ArcSwap<PublicAddresses>,
     tls: Arc<TlsSource>,
     trust: watch::Sender<Arc<Trust>>,
     secret: watch::Sender<SecretState>,
@@ -132,8 +137,11 @@ impl Authority {
     ///
     /// # Errors
     /// The Secret is missing, empty although it must not be, or unusable; the API server refuses, or stays silent.
-    pub async fn start(client: &kube::Client, settings: Settings) -> Result<Arc<Self>, AuthorityError> {
+    pub async fn start(client: &kube::Client, mut settings: Settings) -> Result<Arc<Self>, AuthorityError> {
         refuse_no_address(&settings)?;
+        if let Some(service) = settings.public_service.clone() {
+            settings.public = public::known(client, &settings, &service).await;
+        }
         let ca = secret::obtain(client, &settings).await?;
         Self::with_ca(ca, settings)
     }
@@ -145,16 +153,18 @@ impl Authority {
     pub fn with_ca(ca: LinkCa, settings: Settings) -> Result<Arc<Self>, AuthorityError> {
         refuse_no_address(&settings)?;
         let now = SystemTime::now();
-        let own = own::make(&ca, &settings, now)?;
+        let public = settings.public.clone();
+        let own = own::make(&ca, &settings, &public, now)?;
         let origin = format!(
             "the hub's own certificate by Secret {}/{}",
             settings.namespace, settings.secret_name
         );
         let tls = TlsSource::from_material(&own.material, &origin, &settings.trust_domain)?;
-        let trust = Arc::new(trust_of(&ca, &settings));
+        let trust = Arc::new(trust_of(&ca, &settings, &public));
         Ok(Arc::new(Self {
             settings,
             ca: ArcSwap::from_pointee(ca),
+            public: ArcSwap::from_pointee(public),
             tls,
             trust: watch::Sender::new(trust),
             secret: watch::Sender::new(SecretState::InUse),
@@ -169,6 +179,7 @@ impl Authority {
             () = follow::follow(&self, &client) => {}
             () = own::renew(&self) => {}
             () = publish::publish(&self, &client) => {}
+            () = public::follow(&self, &client) => {}
         }
     }
 
@@ -295,7 +306,7 @@ impl Authority {
             }
             let (epoch, signer, stage) = (ca.epoch(), ca.signer(), ca.stage());
             info!(epoch, %signer, ?stage, "link CA changed");
-            let trust = Arc::new(trust_of(&ca, &self.settings));
+            let trust = Arc::new(self.trust_by(&ca));
             self.ca.store(Arc::new(ca));
             self.trust.send_replace(trust);
         }
@@ -329,10 +340,15 @@ impl Authority {
         }
     }
 
+    /// What is handed out while this CA signs.
+    fn trust_by(&self, ca: &LinkCa) -> Trust {
+        trust_of(ca, &self.settings, &self.public.load())
+    }
+
     /// A new certificate of one's own by this CA.
     fn renew_by(&self, ca: &LinkCa) -> Result<(), AuthorityError> {
         let now = SystemTime::now();
-        let own = own::make(ca, &self.settings, now)?;
+        let own = own::make(ca, &self.settings, &self.public.load(), now)?;
         self.tls.replace(&own.material)?;
         *self.renewal.lock() = Renewal::planned(now, own.not_after);
         Ok(())
@@ -342,7 +358,8 @@ impl Authority {
 fn refuse_no_address(settings: &Settings) -> Result<(), AuthorityError> {
     let PublicAddresses { hubs, enrolments } = &settings.public;
     let fits = |addresses: &[HubAddress]| (1..=limits::TRUST_ADDRESSES).contains(&addresses.len());
-    if fits(hubs) && fits(enrolments) {
+    // Those of a Service are known when they are, and never too many.
+    if settings.public_service.is_some() || (fits(hubs) && fits(enrolments)) {
         return Ok(());
     }
     Err(AuthorityError::Addresses {
@@ -351,13 +368,13 @@ fn refuse_no_address(settings: &Settings) -> Result<(), AuthorityError> {
     })
 }
 
-fn trust_of(ca: &LinkCa, settings: &Settings) -> Trust {
+fn trust_of(ca: &LinkCa, settings: &Settings, public: &PublicAddresses) -> Trust {
     Trust {
         epoch: ca.epoch(),
         roots: ca.roots().to_vec(),
         signer: ca.signer(),
         trust_domain: settings.trust_domain.clone(),
-        hubs: settings.public.hubs.clone(),
-        enrolments: settings.public.enrolments.clone(),
+        hubs: public.hubs.clone(),
+        enrolments: public.enrolments.clone(),
     }
 }

@@ -5,6 +5,7 @@
 
 mod ca;
 mod central;
+mod check;
 mod error;
 mod identity;
 mod install;
@@ -31,6 +32,9 @@ use crate::args::{Operation, Order};
 /// It was refused or failed, or the text cannot be written; then nothing further is done.
 pub async fn run(client: Client, operation: &Operation, out: &mut dyn Write) -> Result<(), CommandError> {
     let central = Central::at_servers_time(client, &operation.namespace).await?;
+    if let Order::Check { limit } = operation.order {
+        return check::check(&central, limit, out).await;
+    }
     let text = obey(&central, &operation.order).await?;
     out.write_all(text.as_bytes())?;
     out.flush()?;
@@ -39,6 +43,8 @@ pub async fn run(client: Client, operation: &Operation, out: &mut dyn Write) -> 
 
 async fn obey(central: &Central, order: &Order) -> Result<String, CommandError> {
     match order {
+        // It speaks while it works, and also where it fails.
+        Order::Check { .. } => Ok(String::new()),
         Order::TokenCreate(request) => token::create(central, request).await,
         Order::TokenList(output) => token::list(central, *output).await,
         Order::TokenRevoke(which) => token::revoke(central, which).await,

@@ -33,6 +33,10 @@ pub const FINALIZER: &str = "istio.banzaicloud.io/remote-istio-hub";
 /// Annotation of a `RemoteIstio`: the generation whose removals a person lets through the guard.
 pub const RELEASE_GUARD_ANNOTATION: &str = "istio.banzaicloud.io/release-guard";
 
+/// Annotation of a `RemoteIstio` by which a person decides what becomes of a deletion that is held: with `withdraw` it goes
+/// on, with `keep` the remote keeps what it has.
+pub const DELETION_ANNOTATION: &str = "istio.banzaicloud.io/deletion";
+
 /// Annotation of a `RemoteIstio` that is being deleted: with `true` it no longer waits for a remote that is away, or that
 /// cannot remove something.
 pub const FORCE_DELETE_ANNOTATION: &str = "istio.banzaicloud.io/force-delete";
@@ -201,7 +205,7 @@ pub enum TargetPort {
     Name(String),
 }
 
-/// The definitions as they lie under `deploy/crds/`: the name of each file, and its YAML.
+/// The definitions as they lie in the hub's chart: the name of each file, and its YAML.
 ///
 /// # Panics
 /// Never: the definitions are fixed when the program is built, and a test prints them.

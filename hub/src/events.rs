@@ -69,6 +69,8 @@ pub enum Reason {
     LeftBehind,
     /// What was left of such a one is gone.
     CleanedUp,
+    /// A `RemoteIstio` was deleted and is held until a person decides.
+    DeletionHeld,
 }
 
 impl Reason {
@@ -86,6 +88,7 @@ impl Reason {
             Self::MeshCaSigned => "MeshCaSigned",
             Self::MeshCaChanged => "MeshCaChanged",
             Self::LeftBehind => "LeftBehind",
+            Self::DeletionHeld => "DeletionHeld",
             Self::CleanedUp => "CleanedUp",
         }
     }

@@ -5,6 +5,7 @@
 
 mod components;
 mod compute;
+mod deletions;
 mod desired;
 mod gone;
 mod intent;
@@ -30,6 +31,7 @@ use self::namespace::Namespace;
 use self::remote::{AttachedService, Cause, Lifecycle, Remote};
 use self::trust::Trust;
 use crate::crd::RemoteIstio;
+use crate::lifecycle::{Ruling, Rulings};
 
 pub use desired::{Desired, MeshCaState, Problem, ServiceDesired};
 pub use selector::{Selector, SelectorError};
@@ -55,6 +57,8 @@ pub struct Index {
     remotes: BTreeMap<RemoteName, Remote>,
     /// Of `RemoteIstio`s that were let go while their remotes were away.
     tombstones: BTreeMap<RemoteName, Gone>,
+    /// What becomes of those that are being deleted.
+    rulings: Rulings,
     remotes_listed: bool,
     trust: Trust,
 }
@@ -69,6 +73,7 @@ impl Index {
             settings,
             remotes: BTreeMap::new(),
             tombstones: BTreeMap::new(),
+            rulings: Rulings::new(),
             remotes_listed: false,
             trust: Trust::default(),
         }
@@ -238,8 +243,9 @@ impl Index {
         let metadata = &view.object.metadata;
         let same_object = |before: &&Remote| before.view.object.metadata.uid == metadata.uid;
         let earlier = before.filter(same_object);
+        let deletion = self.ruling(&view);
         let intent = match view.broken {
-            _ if metadata.deletion_timestamp.is_some() => Some(Intent::default()),
+            _ if deletion == Some(Ruling::Withdrawn) => Some(Intent::default()),
             Some(_) => earlier.and_then(|earlier| earlier.intent.clone()),
             None => Some(intent::read(&view.object.spec, &self.settings)),
         };
@@ -273,6 +279,7 @@ impl Index {
             desired,
             held,
             lifecycle,
+            deletion,
             tombstone,
             trust: self.trust.clone(),
         }

@@ -107,6 +107,12 @@ impl State {
         self.inner.lock().index.remote_object(remote)
     }
 
+    /// All `RemoteIstio`s that are being deleted.
+    #[must_use]
+    pub fn deleted(&self) -> Vec<(RemoteName, Arc<RemoteIstio>)> {
+        self.inner.lock().index.deleted()
+    }
+
     /// All remotes that have a `RemoteIstio`.
     #[must_use]
     pub fn remote_names(&self) -> Vec<RemoteName> {

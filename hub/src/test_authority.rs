@@ -33,6 +33,7 @@ pub(crate) fn authority(ca: &LinkCa, enrolment: &str) -> Arc<Authority> {
             hubs: vec!["hub.test:8444".parse().expect("an address")],
             enrolments: vec![enrolment.parse().expect("an address")],
         },
+        public_service: None,
         lifetime: DAY,
         recovery: 90 * DAY,
     };

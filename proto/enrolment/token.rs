@@ -30,6 +30,12 @@ pub enum TokenError {
     /// Nothing there.
     #[error("it is empty: write the token there that `remote-istio-hub token create` printed")]
     Empty,
+    /// A token in pieces.
+    #[error(
+        "it holds a token with blanks or line breaks inside: it was pasted with them; copy it again, in one piece and on \
+         one line"
+    )]
+    Spaces,
     /// Something else.
     #[error(
         "it holds no token: a token is {ID_LENGTH} letters or digits, a dot, and {SECRET_LENGTH} more; copy the whole \
@@ -89,6 +95,10 @@ impl FromStr for Token {
         if text.is_empty() {
             return Err(TokenError::Empty);
         }
+        if text.chars().any(char::is_whitespace) {
+            let pieces: String = text.split_whitespace().collect();
+            return Err(pieces.parse::<Self>().map_or(TokenError::Shape, |_| TokenError::Spaces));
+        }
         let (id, secret) = text.split_once('.').ok_or(TokenError::Shape)?;
         let fits = |part: &str, length| part.len() == length && part.bytes().all(|byte| DIGITS.contains(&byte));
         if !fits(id, ID_LENGTH) || !fits(secret, SECRET_LENGTH) {
@@ -135,6 +145,21 @@ mod tests {
         ] {
             assert_eq!(wrong.parse::<Token>(), Err(TokenError::Shape), "{wrong}");
         }
+    }
+
+    #[test]
+    fn token_pasted_with_blanks_or_line_breaks_is_told_so() {
+        let whole = token().reveal();
+        let pasted = |at: usize, with: &str| format!(" {}{with}{}\n", &whole[..at], &whole[at..]);
+        for (at, with) in [(8, " "), (9, "\n"), (30, "\r\n  "), (60, "\t")] {
+            assert_eq!(
+                pasted(at, with).parse::<Token>(),
+                Err(TokenError::Spaces),
+                "{at} {with:?}"
+            );
+        }
+        assert_eq!(format!("\r\n\t {whole} \r\n").parse(), Ok(token()));
+        assert_eq!("token: abc".parse::<Token>(), Err(TokenError::Shape));
     }
 
     #[test]

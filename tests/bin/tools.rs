@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use support::tools::{Tool, Tools};
 
 fn main() -> ExitCode {
-    match Tools::ensure() {
+    let wanted = [Tool::CLUSTER.as_slice(), &[Tool::Helm, Tool::Helm4]].concat();
+    match Tools::ensure(&wanted) {
         Ok(tools) => {
-            for tool in Tool::ALL {
+            for tool in wanted {
                 println!("{:<24} {}", tool.name(), tools.path(tool).display());
             }
             ExitCode::SUCCESS

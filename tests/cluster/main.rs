@@ -3,11 +3,15 @@
 
 mod audit;
 mod authority;
+mod checks;
 mod components;
+mod deletion_guard;
 mod drift;
 mod edits;
 mod endpoints;
 mod enrolment;
+mod exposure;
+mod families;
 mod flood;
 mod frames;
 mod grpcurl;
@@ -15,6 +19,7 @@ mod hostile;
 mod identity;
 mod idle;
 mod isolation;
+mod leave;
 mod lifecycle;
 mod mesh;
 mod mesh_ca;

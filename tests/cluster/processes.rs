@@ -75,14 +75,14 @@ fn hub_whose_certificate_is_missing_ends_with_64_and_names_the_flag() {
 }
 
 #[test]
-fn crd_command_prints_the_files_under_deploy() {
+fn crd_command_prints_the_files_of_the_chart() {
     run(async {
-        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/crds");
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/charts/remote-istio-hub/files/crds");
         let mut all = Vec::new();
         for name in ["remoteistios", "remoteidentities", "jointokens"] {
             let (code, printed) = run_hub(&["crd", name]).await;
             assert_eq!(code, 0, "{name}");
-            let kept = std::fs::read_to_string(folder.join(format!("{name}.yaml"))).expect("a file under deploy/crds");
+            let kept = std::fs::read_to_string(folder.join(format!("{name}.yaml"))).expect("a file of the chart");
             assert_eq!(printed.trim(), kept.trim(), "run `make docs`");
             all.push(kept.trim().to_owned());
         }

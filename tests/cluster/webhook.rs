@@ -1,104 +1,16 @@
 //! The injector's webhook: it stands while the injector serves with its certificate, and never otherwise. The test plays
-//! the controllers and the injector, so that something really serves.
+//! the controllers and the injector.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::ByteString;
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
-use support::ca::{Authority, Leaf};
+use support::ca::Authority;
 use support::eventually::eventually_within;
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 
-use crate::mesh::{INJECTOR, Mesh, Remote, Setup, run};
-
-/// What Citadel would mint for the injector.
-const MINTED: &str = "istio.istio-sidecar-injector-service-account";
+use crate::mesh::{INJECTOR, Mesh, Remote, Serving, Setup, run};
 
 /// An injector without available pods is given so long, and some more.
 const WITHDRAWN: Duration = Duration::from_secs(150);
-
-/// An address of this machine that may stand in an `EndpointSlice`: the loopback range may not. Nothing is sent.
-fn own_address() -> IpAddr {
-    let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
-    socket
-        .connect("192.0.2.1:9")
-        .expect("this machine needs an address besides loopback for this test");
-    let address = socket.local_addr().expect("an address").ip();
-    assert!(
-        !address.is_loopback(),
-        "this machine needs an address besides loopback for this test"
-    );
-    address
-}
-
-/// An injector that shakes hands and says nothing; ends with its value.
-struct Serving {
-    address: SocketAddr,
-    _accepting: JoinSet<()>,
-}
-
-impl Serving {
-    async fn start(ca: &Authority, namespace: &str) -> Self {
-        let leaf = Leaf {
-            names: vec![format!("{INJECTOR}.{namespace}.svc"), format!("{INJECTOR}.{namespace}")],
-            ..Leaf::uri(format!(
-                "spiffe://cluster.local/ns/{namespace}/sa/istio-sidecar-injector-service-account"
-            ))
-        };
-        let pair = ca.issue(&leaf).expect("a certificate");
-        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![CertificateDer::from_pem_slice(pair.certificate.as_bytes()).expect("a certificate")],
-                PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("a key"),
-            )
-            .expect("a pair");
-        let listener = TcpListener::bind((own_address(), 0)).await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let mut accepting = JoinSet::new();
-        accepting.spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                // A handshake that fails is the prober's to tell.
-                let _ = acceptor.accept(stream).await;
-            }
-        });
-        Self {
-            address,
-            _accepting: accepting,
-        }
-    }
-}
-
-/// The status of the Deployment as its controller would write it.
-async fn set_available(remote: &Remote, available: u32) {
-    let deployment = remote.until_object("Deployment", INJECTOR, |_| true).await;
-    let state = if available > 0 { "True" } else { "False" };
-    remote
-        .merge_status(
-            "Deployment",
-            INJECTOR,
-            &json!({"status": {
-                "observedGeneration": deployment["metadata"]["generation"],
-                "replicas": 1, "updatedReplicas": 1, "readyReplicas": available, "availableReplicas": available,
-                "unavailableReplicas": 1 - available,
-                "conditions": [{
-                    "type": "Available", "status": state, "reason": "Test", "message": "the test says so",
-                    "lastUpdateTime": "2026-01-01T00:00:00Z", "lastTransitionTime": "2026-01-01T00:00:00Z",
-                }],
-            }}),
-        )
-        .await;
-}
 
 async fn webhook(remote: &Remote, name: &str) -> Option<Value> {
     remote.cluster_object("MutatingWebhookConfiguration", name).await
@@ -144,19 +56,6 @@ fn expected(name: &str, root: &Value) -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// A Secret and an `EndpointSlice` as Citadel and the controllers would make them for what serves.
-async fn publish(remote: &Remote, serving: &Serving, root: &Value) {
-    let minted = json!({"type": "istio.io/key-and-cert", "data": {"root-cert.pem": root}});
-    remote.create("Secret", MINTED, minted).await;
-    let slice = json!({
-        "metadata": {"labels": {"kubernetes.io/service-name": INJECTOR}},
-        "addressType": "IPv4",
-        "endpoints": [{"addresses": [serving.address.ip().to_string()], "conditions": {"ready": true}}],
-        "ports": [{"port": serving.address.port(), "protocol": "TCP"}],
-    });
-    remote.create("EndpointSlice", "injector", slice).await;
-}
-
 fn pod() -> Value {
     json!({"spec": {"automountServiceAccountToken": false, "containers": [{"name": "a", "image": "a"}]}})
 }
@@ -186,16 +85,15 @@ fn webhook_comes_last_goes_first_and_stands_only_while_its_injector_serves() {
             .await
             .expect("no webhook is in the way");
 
-        set_available(remote, 1).await;
+        remote.set_available(INJECTOR, 1).await;
         mesh.until_condition_says(0, "Applied", "False", "webhook").await;
         assert_eq!(webhook(remote, &hook).await, None, "available, but nothing serves");
 
         let ca = Authority::new("the remote's Citadel").expect("a CA");
         let serving = Serving::start(&ca, name).await;
-        let root = json!(ByteString(ca.bundle().into_bytes()));
-        publish(remote, &serving, &root).await;
+        remote.publish_injector(&serving).await;
         let made = until_webhook(&mesh, &hook, true).await;
-        for (pointer, expected) in expected(name, &root) {
+        for (pointer, expected) in expected(name, serving.root()) {
             assert_eq!(
                 made.pointer(pointer).cloned().unwrap_or_default(),
                 expected,
@@ -231,13 +129,13 @@ fn webhook_comes_last_goes_first_and_stands_only_while_its_injector_serves() {
         .await;
 
         // Without an available pod for long it is withdrawn, until the injector serves again.
-        set_available(remote, 0).await;
+        remote.set_available(INJECTOR, 0).await;
         until_webhook(&mesh, &hook, false).await;
         remote
             .try_create_in(&injected, "Pod", "withdrawn", pod())
             .await
             .expect("no webhook is in the way");
-        set_available(remote, 1).await;
+        remote.set_available(INJECTOR, 1).await;
         until_webhook(&mesh, &hook, true).await;
 
         let audit = remote.audit().await;

@@ -5,7 +5,7 @@ mod access;
 mod controllers;
 mod shared;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +38,30 @@ rules:
 - level: Metadata
 ";
 
+/// What is written to the audit log where every question of ours counts: all that `ServiceAccount`s ask, and every write of
+/// others.
+const AUDIT_POLICY_OF_ALL: &str = r"apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: Metadata
+  userGroups: ['system:serviceaccounts']
+- level: None
+  verbs: [get, list, watch]
+- level: Metadata
+";
+
+/// What goes to [`Cluster::audit_log`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuditLog {
+    /// Nothing: there is none.
+    None,
+    /// Every write.
+    Writes,
+    /// Every write, and what `ServiceAccount`s read. A watch is there from its start.
+    All,
+}
+
 /// How a cluster shall be.
 #[derive(Debug, Clone)]
 pub struct ClusterOptions {
@@ -49,10 +73,13 @@ pub struct ClusterOptions {
     pub service_cidr: String,
     /// With controller manager and kwok.
     pub controllers: bool,
-    /// Every write goes to [`Cluster::audit_log`].
-    pub audit_log: bool,
+    /// What goes to [`Cluster::audit_log`].
+    pub audit: AuditLog,
     /// Where it stores; without, an etcd of its own.
     pub etcd: Option<Arc<Etcd>>,
+    /// With real nodes, which the caller adds ([`crate::node`]): the API server listens on this address, which nodes and
+    /// pods reach, and nobody plays nodes.
+    pub nodes_reach: Option<IpAddr>,
     /// More flags of the API server.
     pub flags: Vec<String>,
 }
@@ -66,8 +93,9 @@ impl ClusterOptions {
             pod_cidr: "10.24.0.0/16".to_owned(),
             service_cidr: "10.90.0.0/16".to_owned(),
             controllers: false,
-            audit_log: false,
+            audit: AuditLog::None,
             etcd: None,
+            nodes_reach: None,
             flags: Vec::new(),
         }
     }
@@ -106,8 +134,13 @@ impl Cluster {
             None => Etcd::start().await?,
         };
         let folder = Folder::create(&options.name)?;
-        let address = ports::free()?;
-        let access = Access::create(&options.name, address, Arc::clone(&folder)).await?;
+        let mut address = ports::free()?;
+        let mut names = Vec::new();
+        if let Some(reached) = options.nodes_reach {
+            address.set_ip(reached);
+            names = access::names(address, &options.service_cidr)?;
+        }
+        let access = Access::create(&options.name, address, names, Arc::clone(&folder)).await?;
         let line = api_server(&tools, &options, &etcd, address, &access)?;
         let cluster = Self {
             name: options.name.clone(),
@@ -287,7 +320,6 @@ fn api_server(
     .flag("bind-address", address.ip().to_string())
     .flag("advertise-address", address.ip().to_string())
     .flag("secure-port", address.port().to_string())
-    .flag("endpoint-reconciler-type", "none")
     .flag("tls-cert-file", access.path("tls.crt"))
     .flag("tls-private-key-file", access.path("tls.key"))
     .flag("cert-dir", folder.data("certificates"))
@@ -300,17 +332,32 @@ fn api_server(
     .flag("default-watch-cache-size", "50")
     .flag("profiling", "false")
     .flag("v", "1");
+    if options.nodes_reach.is_some() {
+        // The API server stands outside of the nodes: it reaches pods, but no address of a Service.
+        line = line
+            .flag("enable-aggregator-routing", "true")
+            .flag("kubelet-preferred-address-types", "InternalIP");
+    } else {
+        line = line.flag("endpoint-reconciler-type", "none");
+    }
     // Without controllers nobody makes the default ServiceAccounts that the one asks for; with them nobody takes away the
     // taint that the other puts on a new node, for the controller that would is left out.
-    let unwanted = if options.controllers {
-        "TaintNodesByCondition"
-    } else {
-        "ServiceAccount"
+    let unwanted = match (options.controllers, options.nodes_reach) {
+        (false, _) => Some("ServiceAccount"),
+        (true, None) => Some("TaintNodesByCondition"),
+        (true, Some(_)) => None,
     };
-    line = line.flag("disable-admission-plugins", unwanted);
-    if options.audit_log {
+    if let Some(unwanted) = unwanted {
+        line = line.flag("disable-admission-plugins", unwanted);
+    }
+    let audited = match options.audit {
+        AuditLog::None => None,
+        AuditLog::Writes => Some(AUDIT_POLICY),
+        AuditLog::All => Some(AUDIT_POLICY_OF_ALL),
+    };
+    if let Some(audited) = audited {
         let policy = access.path("audit-policy.yaml");
-        std::fs::write(&policy, AUDIT_POLICY).context("writing the audit policy")?;
+        std::fs::write(&policy, audited).context("writing the audit policy")?;
         line = line
             .flag("audit-policy-file", policy)
             .flag("audit-log-mode", "blocking")

@@ -29,7 +29,11 @@ const CRDS: [&str; 3] = ["remoteistios", "remoteidentities", "jointokens"];
 /// The API server refuses one.
 pub async fn crds(client: &Client) -> Result<()> {
     for name in CRDS {
-        apply_yaml(client, &read(&format!("crds/{name}.yaml"))?).await?;
+        apply_yaml(
+            client,
+            &read(&format!("charts/remote-istio-hub/files/crds/{name}.yaml"))?,
+        )
+        .await?;
     }
     Ok(())
 }
@@ -65,7 +69,8 @@ pub async fn roles(client: &Client, name: &str, namespace: &str, service_namespa
 /// The file is missing or not YAML.
 pub fn role_documents(name: &str, namespace: &str, service_namespaces: &[String]) -> Result<Vec<Value>> {
     let mut all = moved(&read(&format!("roles/{name}.yaml"))?, NAMESPACE, namespace)?;
-    let namespaced: Vec<Value> = all.iter().filter(|document| is_rule(document)).cloned().collect();
+    let is_own = |document: &&Value| is_rule(document) && document["metadata"]["namespace"] == namespace;
+    let namespaced: Vec<Value> = all.iter().filter(is_own).cloned().collect();
     for other in service_namespaces.iter().filter(|other| *other != namespace) {
         all.extend(namespaced.iter().cloned().map(|mut document| {
             document["metadata"]["namespace"] = Value::String(other.clone());

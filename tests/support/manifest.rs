@@ -9,13 +9,16 @@ use kube::core::{GroupVersionKind, TypeMeta};
 use kube::discovery::{self, Scope};
 use kube::runtime::wait::{await_condition, conditions};
 use kube::{Api, Client, ResourceExt as _};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// Field manager of what a test or a person applies.
 const FIELD_MANAGER: &str = "playground";
 
 /// From a CRD to its `Established`.
 const ESTABLISHED_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Kinds without a namespace whose names rules name, and of which each installation has its own.
+const CLUSTER_WIDE: [&str; 3] = ["mutatingwebhookconfigurations", "clusterroles", "clusterrolebindings"];
 
 /// The documents of a YAML text; empty ones are left out.
 ///
@@ -76,7 +79,7 @@ async fn api(client: &Client, types: &TypeMeta, namespace: Option<&str>) -> Resu
 
 /// The same documents for another namespace than the one they were written for: each string that is the old
 /// namespace becomes the new one, and cluster-wide names of ours get it as a suffix, so that several can stand side by
-/// side. The roles of the components are fixed by Istio and stay: all namespaces share them.
+/// side.
 ///
 /// # Errors
 /// The text is not YAML.
@@ -86,30 +89,28 @@ pub fn moved(text: &str, from: &str, to: &str) -> Result<Vec<Value>> {
         return Ok(documents);
     }
     for document in &mut documents {
+        // What lies in a namespace that it shares with others.
+        let is_elsewhere = document["metadata"]["namespace"]
+            .as_str()
+            .is_some_and(|namespace| namespace != from);
         replace(document, from, to);
         let kind = document["kind"].as_str().unwrap_or_default();
-        let is_shared = kind == "ClusterRole" && is_component(&document["metadata"]["name"]);
-        if matches!(kind, "ClusterRole" | "ClusterRoleBinding") && !is_shared {
+        if is_elsewhere || matches!(kind, "ClusterRole" | "ClusterRoleBinding") {
             suffix(&mut document["metadata"]["name"], to);
         }
-        if document["roleRef"]["kind"] == "ClusterRole" && !is_component(&document["roleRef"]["name"]) {
+        if document["roleRef"]["kind"] == "ClusterRole" || (is_elsewhere && document["roleRef"].is_object()) {
             suffix(&mut document["roleRef"]["name"], to);
         }
         let rules = document.get_mut("rules").and_then(Value::as_array_mut);
         for rule in rules.into_iter().flatten() {
-            let of = &rule["resources"];
-            if *of == json!(["mutatingwebhookconfigurations"]) || *of == json!(["clusterrolebindings"]) {
+            let of = rule["resources"].as_array().into_iter().flatten();
+            if of.filter_map(Value::as_str).any(|kind| CLUSTER_WIDE.contains(&kind)) {
                 let names = rule.get_mut("resourceNames").and_then(Value::as_array_mut);
                 names.into_iter().flatten().for_each(|name| suffix(name, to));
             }
         }
     }
     Ok(documents)
-}
-
-/// A name that Istio gave, not we.
-fn is_component(name: &Value) -> bool {
-    name.as_str().is_some_and(|name| name.starts_with("istio-"))
 }
 
 fn suffix(name: &mut Value, suffix: &str) {
@@ -129,21 +130,24 @@ fn replace(value: &mut Value, from: &str, to: &str) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
-    fn roles_of_components_keep_their_names_and_webhooks_get_one_each() -> Result<()> {
+    fn roles_of_components_and_webhooks_get_one_for_each_namespace() -> Result<()> {
         let text = "kind: ClusterRoleBinding\nmetadata: {name: istio-citadel-cluster-role-binding}\n\
                     roleRef: {kind: ClusterRole, name: istio-citadel-cluster-role}\n---\n\
                     kind: ClusterRole\nmetadata: {name: agent}\n\
-                    rules: [{resources: [mutatingwebhookconfigurations], resourceNames: [istio-sidecar-injector]}]\n";
+                    rules: [{resources: [mutatingwebhookconfigurations], resourceNames: [istio-sidecar-injector]}, \
+                    {resources: [clusterroles], resourceNames: [istio-citadel-cluster-role]}]\n";
         assert_eq!(
             moved(text, "istio-system", "mine")?,
             [
                 json!({
                     "kind": "ClusterRoleBinding",
                     "metadata": {"name": "istio-citadel-cluster-role-binding-mine"},
-                    "roleRef": {"kind": "ClusterRole", "name": "istio-citadel-cluster-role"},
+                    "roleRef": {"kind": "ClusterRole", "name": "istio-citadel-cluster-role-mine"},
                 }),
                 json!({
                     "kind": "ClusterRole",
@@ -151,6 +155,9 @@ mod tests {
                     "rules": [{
                         "resources": ["mutatingwebhookconfigurations"],
                         "resourceNames": ["istio-sidecar-injector-mine"],
+                    }, {
+                        "resources": ["clusterroles"],
+                        "resourceNames": ["istio-citadel-cluster-role-mine"],
                     }],
                 }),
             ]
@@ -175,6 +182,22 @@ mod tests {
                 }),
                 json!({"kind": "Role", "metadata": {"name": "agent", "namespace": "mine"}}),
             ]
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn what_lies_in_a_third_namespace_stays_there_under_a_name_of_its_own() -> Result<()> {
+        let text = "kind: RoleBinding\nmetadata: {name: agent, namespace: default}\n\
+                    roleRef: {kind: Role, name: agent}\nsubjects: [{name: agent, namespace: istio-system}]\n";
+        assert_eq!(
+            moved(text, "istio-system", "mine")?,
+            [json!({
+                "kind": "RoleBinding",
+                "metadata": {"name": "agent-mine", "namespace": "default"},
+                "roleRef": {"kind": "Role", "name": "agent-mine"},
+                "subjects": [{"name": "agent", "namespace": "mine"}],
+            })]
         );
         Ok(())
     }

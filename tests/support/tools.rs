@@ -1,6 +1,7 @@
-//! Builds the real etcd, Kubernetes, kwok and grpcurl from their Go modules, once per user, into a cache folder.
+//! Builds the real etcd, Kubernetes, kwok, grpcurl and Helm from their Go modules, once per user, into a cache folder.
 
 mod build;
+pub mod debian;
 mod given;
 
 use std::collections::BTreeMap;
@@ -26,11 +27,23 @@ pub enum Tool {
     Kwok,
     /// Shows a stream.
     Grpcurl,
+    /// Installs charts: Helm 3.
+    Helm,
+    /// Installs charts: Helm 4.
+    Helm4,
+    /// Runs pods on a real node, of a version that Debian's container runtime serves.
+    Kubelet,
+    /// Makes the addresses of Services work on a real node.
+    KubeProxy,
+    /// A cluster's name server, static, for an image.
+    CoreDns,
+    /// What the pods of a real node run, static, for an image: it waits, listens or asks.
+    Pod,
 }
 
 impl Tool {
-    /// All of them, what takes longest first among the needed ones.
-    pub const ALL: [Self; 7] = [
+    /// What clusters without containers need.
+    pub const CLUSTER: [Self; 7] = [
         Self::Etcd,
         Self::ApiServer,
         Self::ControllerManager,
@@ -38,6 +51,37 @@ impl Tool {
         Self::Kubectl,
         Self::Kwok,
         Self::Grpcurl,
+    ];
+
+    /// What clusters with real nodes need, and the charts on them.
+    pub const NODES: [Self; 10] = [
+        Self::Etcd,
+        Self::ApiServer,
+        Self::ControllerManager,
+        Self::Scheduler,
+        Self::Kubectl,
+        Self::Kubelet,
+        Self::KubeProxy,
+        Self::CoreDns,
+        Self::Pod,
+        Self::Helm,
+    ];
+
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::Etcd,
+        Self::ApiServer,
+        Self::ControllerManager,
+        Self::Scheduler,
+        Self::Kubectl,
+        Self::Kwok,
+        Self::Grpcurl,
+        Self::Helm,
+        Self::Helm4,
+        Self::Kubelet,
+        Self::KubeProxy,
+        Self::CoreDns,
+        Self::Pod,
     ];
 
     /// The program's name.
@@ -51,6 +95,12 @@ impl Tool {
             Self::Kubectl => "kubectl",
             Self::Kwok => "kwok",
             Self::Grpcurl => "grpcurl",
+            Self::Helm => "helm",
+            Self::Helm4 => "helm4",
+            Self::Kubelet => "kubelet",
+            Self::KubeProxy => "kube-proxy",
+            Self::CoreDns => "coredns",
+            Self::Pod => "pod",
         }
     }
 
@@ -61,6 +111,11 @@ impl Tool {
             Self::ApiServer | Self::ControllerManager | Self::Scheduler | Self::Kubectl => "kubernetes",
             Self::Kwok => "kwok",
             Self::Grpcurl => "grpcurl",
+            Self::Helm => "helm",
+            Self::Helm4 => "helm4",
+            Self::Kubelet | Self::KubeProxy => "kubelet",
+            Self::CoreDns => "coredns",
+            Self::Pod => "pod",
         }
     }
 
@@ -73,6 +128,11 @@ impl Tool {
             Self::Kubectl => "k8s.io/kubernetes/cmd/kubectl",
             Self::Kwok => "sigs.k8s.io/kwok/cmd/kwok",
             Self::Grpcurl => "github.com/fullstorydev/grpcurl/cmd/grpcurl",
+            Self::Helm => "helm.sh/helm/v3/cmd/helm",
+            Self::Helm4 => "helm.sh/helm/v4/cmd/helm",
+            Self::Kubelet => "k8s.io/kubernetes/cmd/kubelet",
+            Self::KubeProxy => "k8s.io/kubernetes/cmd/kube-proxy",
+            Self::CoreDns | Self::Pod => ".",
         }
     }
 
@@ -84,6 +144,11 @@ impl Tool {
             Self::ControllerManager | Self::Kwok => 90,
             Self::Kubectl => 25,
             Self::Scheduler | Self::Grpcurl => 30,
+            Self::Helm | Self::Helm4 => 65,
+            Self::Kubelet => 190,
+            Self::KubeProxy => 10,
+            Self::CoreDns => 60,
+            Self::Pod => 5,
         }
     }
 }
@@ -93,14 +158,14 @@ impl Tool {
 pub struct Tools(BTreeMap<Tool, PathBuf>);
 
 impl Tools {
-    /// Finds all tools and builds what is missing; says on standard error what it does and how long it takes.
+    /// Finds these tools and builds what is missing; says on standard error what it does and how long it takes.
     ///
     /// # Errors
     /// No Go, no network, no space, or a build that fails: the text says what to do.
-    pub fn ensure() -> Result<Self> {
+    pub fn ensure(wanted: &[Tool]) -> Result<Self> {
         let cache = cache_folder()?;
         let mut found = BTreeMap::new();
-        for tool in Tool::ALL {
+        for &tool in wanted {
             let path = match given::path(tool)? {
                 Some(path) => path,
                 None => build::ensure(tool, &cache)?,
@@ -110,17 +175,28 @@ impl Tools {
         Ok(Self(found))
     }
 
-    /// The same, off the async threads.
+    /// Those of [`Tool::CLUSTER`], off the async threads.
     ///
     /// # Errors
     /// As [`Self::ensure`].
     pub async fn ready() -> Result<Self> {
-        tokio::task::spawn_blocking(Self::ensure)
+        Self::ready_for(&Tool::CLUSTER).await
+    }
+
+    /// These, off the async threads.
+    ///
+    /// # Errors
+    /// As [`Self::ensure`].
+    pub async fn ready_for(wanted: &'static [Tool]) -> Result<Self> {
+        tokio::task::spawn_blocking(|| Self::ensure(wanted))
             .await
             .context("the tool builder panicked")?
     }
 
     /// The program.
+    ///
+    /// # Panics
+    /// It was not asked for.
     #[must_use]
     pub fn path(&self, tool: Tool) -> &Path {
         &self.0[&tool]
@@ -128,7 +204,7 @@ impl Tools {
 }
 
 /// `$XDG_CACHE_HOME/remote-istio`, by default `~/.cache/remote-istio`.
-fn cache_folder() -> Result<PathBuf> {
+pub(crate) fn cache_folder() -> Result<PathBuf> {
     let from = |name: &str| {
         std::env::var_os(name)
             .filter(|value| !value.is_empty())

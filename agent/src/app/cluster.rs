@@ -22,8 +22,8 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 
 /// The API server is too old.
 #[derive(Debug, thiserror::Error)]
-#[error("the API server is Kubernetes {0}, but remote-istio needs 1.{OLDEST_MINOR} or later; upgrade the cluster")]
-pub(super) struct Unsupported(String);
+#[error("this cluster runs Kubernetes {0}, at least 1.{OLDEST_MINOR} is needed: upgrade it")]
+pub(super) struct Unsupported(pub(super) String);
 
 /// Waits for the API server and makes sure that it is new enough; nothing when the agent is asked to stop before.
 pub(super) async fn supported(
@@ -102,7 +102,7 @@ where
 }
 
 /// The API server writes a plus sign behind the minor version of builds that are not quite a release.
-fn is_supported(major: &str, minor: &str) -> bool {
+pub(super) fn is_supported(major: &str, minor: &str) -> bool {
     let number = |text: &str| {
         text.trim_end_matches(|c: char| !c.is_ascii_digit())
             .parse::<u32>()

@@ -23,7 +23,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(9);
 #[error(
     "--trust-domain {flag:?}: {origin} holds an identity of {kept:?}; correct the flag, or empty the Secret and join anew"
 )]
-struct OtherTrustDomain {
+pub(super) struct OtherTrustDomain {
     flag: String,
     origin: String,
     kept: String,
@@ -39,6 +39,13 @@ pub(super) async fn run(
     let Source::Enrolled(enrolment) = work.config.identity.clone() else {
         return Ok(());
     };
+    // An agent that could not run would use up its token for nothing.
+    if cluster::supported(&work.clients.calls, &condition, &stop)
+        .await?
+        .is_none()
+    {
+        return Ok(());
+    }
     let Some(established) = establish(&work, &enrolment, condition, &stop).await else {
         return Ok(());
     };

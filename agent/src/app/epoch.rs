@@ -17,7 +17,7 @@ use super::cluster::until_answered;
 use crate::apply::FIELD_MANAGER;
 
 /// Name of the Lease.
-const LEASE: &str = "remote-istio-agent";
+pub(super) const LEASE: &str = "remote-istio-agent";
 
 /// Raises the epoch; nothing when the agent is asked to stop before. A race that is lost is run again.
 pub(super) async fn raised(

@@ -7,6 +7,8 @@ use anyhow::Context as _;
 use remote_istio::process::{EXIT_CONFIGURATION, EXIT_FAILURE, init_logging, shutdown_signal};
 use tokio::task::JoinSet;
 
+use super::cluster::Unsupported;
+use super::enrolled::OtherTrustDomain;
 use super::{StartError, start};
 use crate::args::Config;
 
@@ -48,11 +50,22 @@ pub fn run(config: Config) -> ExitCode {
         }
         Err(error) => {
             tracing::error!(%error, "agent failed");
-            let code = error
-                .downcast_ref::<StartError>()
-                .map_or(EXIT_FAILURE, StartError::exit_code);
-            ExitCode::from(code)
+            ExitCode::from(exit_code(&error))
         }
+    }
+}
+
+/// That of configuration where a restart cannot help.
+pub(super) fn exit_code(error: &anyhow::Error) -> u8 {
+    if let Some(start) = error.downcast_ref::<StartError>() {
+        return start.exit_code();
+    }
+    let cannot_help =
+        |cause: &(dyn std::error::Error + 'static)| cause.is::<Unsupported>() || cause.is::<OtherTrustDomain>();
+    if error.chain().any(cannot_help) {
+        EXIT_CONFIGURATION
+    } else {
+        EXIT_FAILURE
     }
 }
 

@@ -20,7 +20,7 @@ fn config(identity: &str) -> (Config, TempDir) {
     let ca = TestCa::new();
     let (certificates, folder) = ca.files(identity, &ca);
     let kubeconfig = folder.path().join("kubeconfig");
-    write_kubeconfig(&kubeconfig);
+    write_kubeconfig(&kubeconfig, "http://127.0.0.1:1");
     let config = Config {
         hubs: vec!["localhost:1".parse().expect("an address")],
         way: Way::Direct,
@@ -38,11 +38,53 @@ fn config(identity: &str) -> (Config, TempDir) {
     (config, folder)
 }
 
-fn write_kubeconfig(path: &Path) {
+fn write_kubeconfig(path: &Path, server: &str) {
     let text = r#"{"apiVersion": "v1", "kind": "Config", "current-context": "c",
-        "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}],
+        "clusters": [{"name": "c", "cluster": {"server": "SERVER"}}],
         "users": [{"name": "u", "user": {}}], "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]}"#;
-    fs::write(path, text).expect("written");
+    fs::write(path, text.replace("SERVER", server)).expect("written");
+}
+
+fn not_joined() -> Enrolment {
+    Enrolment {
+        addresses: vec!["localhost:1".parse().expect("an address")],
+        pins: vec![TestCa::new().pin()],
+        token_file: "/nowhere/token".into(),
+        token_secret: "remote-istio-agent-token".to_owned(),
+        identity_secret: "remote-istio-agent-identity".to_owned(),
+    }
+}
+
+/// Answers whatever it is asked as an API server of that version would be asked for its version.
+async fn api_server_of(minor: &str) -> (String, tokio::task::JoinSet<()>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    let text = |word: &str| format!(r#""{word}": "1.{minor}.0""#);
+    let others = [
+        "gitCommit",
+        "gitTreeState",
+        "buildDate",
+        "goVersion",
+        "compiler",
+        "platform",
+        "gitVersion",
+    ]
+    .map(text);
+    let body = format!(r#"{{"major": "1", "minor": "{minor}", {}}}"#, others.join(", "));
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let mut serving = tokio::task::JoinSet::new();
+    serving.spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 4096];
+            // Whoever goes away meanwhile asks again.
+            let _ = stream.read(&mut request).await;
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    (url, serving)
 }
 
 async fn refused(config: Config) -> StartError {
@@ -135,13 +177,7 @@ async fn agent_without_api_server_and_hub_lives_says_what_it_waits_for_and_stops
 #[tokio::test]
 async fn agent_without_an_identity_says_what_it_waits_for_and_stops_when_asked() {
     let (mut config, _folder) = config("remote/remote-1");
-    config.identity = Source::Enrolled(Enrolment {
-        addresses: vec!["localhost:1".parse().expect("an address")],
-        pins: vec![TestCa::new().pin()],
-        token_file: "/nowhere/token".into(),
-        token_secret: "remote-istio-agent-token".to_owned(),
-        identity_secret: "remote-istio-agent-identity".to_owned(),
-    });
+    config.identity = Source::Enrolled(not_joined());
     let mut running = start(config).await.expect("started");
     assert_eq!(running.remote(), None);
     let address = running.metrics_address();
@@ -159,4 +195,25 @@ async fn agent_without_an_identity_says_what_it_waits_for_and_stops_when_asked()
     running.stop_token().cancel();
     running.wait().await.expect("asked for");
     running.stop().await.expect("in good order");
+}
+
+#[tokio::test]
+async fn cluster_that_is_too_old_ends_the_agent_for_good_with_or_without_an_identity() {
+    for joined in [true, false] {
+        let (mut config, folder) = config("remote/remote-1");
+        let (url, _serving) = api_server_of("32").await;
+        write_kubeconfig(&folder.path().join("kubeconfig"), &url);
+        if !joined {
+            config.identity = Source::Enrolled(not_joined());
+        }
+        let mut running = start(config).await.expect("started");
+        let ended = tokio::time::timeout(PATIENCE, running.wait()).await.expect("it ends");
+        let error = anyhow::Error::from(ended.expect_err("it cannot run"));
+        let text = format!("{error:#}");
+        assert!(
+            text.contains("Kubernetes 1.32.0, at least 1.33 is needed"),
+            "{joined}: {text}"
+        );
+        assert_eq!(process::exit_code(&error), EXIT_CONFIGURATION, "{joined}");
+    }
 }

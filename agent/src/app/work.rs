@@ -20,7 +20,7 @@ use super::{RELEASE, cluster, epoch};
 use crate::apply::{Applier, explain};
 use crate::args::Config;
 use crate::driver::{self, FINDINGS_QUEUED, LINK_EVENTS_QUEUED};
-use crate::engine::{Settings, Wants, owner_labels};
+use crate::engine::{Settings, Wants, owner_labels, owner_of};
 use crate::link::{Facts, Guide, Hubs, Link, Question, Refused, Side};
 use crate::metrics::Metrics;
 use crate::observe::{self, OBSERVED_QUEUED, Scope};
@@ -125,8 +125,7 @@ impl Work {
         let (known_tx, known) = watch::channel(false);
 
         let settings = Settings {
-            trust_domain: tls.trust_domain().to_owned(),
-            remote: remote.clone(),
+            owner: owner_of(tls.trust_domain(), remote),
             namespace: config.namespace.clone(),
             service_namespaces: config.service_namespaces,
             policy: Arc::clone(&policy),
@@ -147,6 +146,7 @@ impl Work {
             backlog: Arc::clone(&backlog),
             metrics: Arc::clone(&metrics),
             listed: conditions.watches.clone(),
+            leaving: None,
         };
         tasks.spawn("driver", driver::run(driver, stop.clone()));
         let following = policy::Following {

@@ -13,7 +13,7 @@ use super::addresses;
 const TOKEN_SECRET: &str = "remote-istio-agent-token";
 
 /// The Secret of the identity where nothing else is configured.
-const IDENTITY_SECRET: &str = "remote-istio-agent-identity";
+pub(super) const IDENTITY_SECRET: &str = "remote-istio-agent-identity";
 
 /// Where the agent's identity comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,7 +138,7 @@ fn file(given: Option<PathBuf>, flag: &str) -> Result<PathBuf, String> {
         .ok_or_else(|| format!("{flag} FILE is missing: the link to the hub is mutual TLS"))
 }
 
-fn name(given: Option<String>, flag: &str, default: &str) -> Result<String, String> {
+pub(super) fn name(given: Option<String>, flag: &str, default: &str) -> Result<String, String> {
     let name = given
         .filter(|name| !name.is_empty())
         .unwrap_or_else(|| default.to_owned());

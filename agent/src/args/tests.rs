@@ -17,7 +17,7 @@ const GOOD: [&str; 8] = [
 fn parse<T: Into<OsString> + Clone>(words: impl IntoIterator<Item = T>) -> Result<Config, Stopped> {
     match super::parse(words)? {
         Task::Run(config) => Ok(*config),
-        Task::Minted(minted) => panic!("{minted:?}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -239,4 +239,46 @@ fn what_citadel_minted_is_only_removed_by_a_person_who_says_so() {
     let elsewhere = asked(&["list", "--kubeconfig", "k"]);
     assert_eq!(elsewhere.kubeconfig, Some("k".into()));
     assert!(super::parse(["agent", "minted"]).is_err());
+}
+
+#[test]
+fn leaving_needs_no_hub_and_names_what_is_wrong() {
+    let leave = |more: &[&str]| match super::parse(["agent", "leave"].iter().chain(more))? {
+        Task::Leave(leave) => Ok(*leave),
+        other => panic!("{other:?}"),
+    };
+    let found = leave(&["--namespace", "mesh"]).expect("good flags");
+    assert_eq!(found.service_namespaces, BTreeSet::from(["mesh".to_owned()]));
+    assert_eq!(
+        (
+            found.identity_secret.as_str(),
+            found.keep_identity,
+            found.timeout.as_secs()
+        ),
+        ("remote-istio-agent-identity", false, 120)
+    );
+    assert!(leave(&["--keep-identity"]).expect("good flags").keep_identity);
+    for (flag, value) in [
+        ("--namespace", "Not_A_Name"),
+        ("--remote", "Not_A_Name"),
+        ("--trust-domain", "a b"),
+        ("--identity-secret", "a b"),
+        ("--timeout", "soon"),
+    ] {
+        let error: Stopped = leave(&[flag, value]).expect_err("refused");
+        assert_eq!(error.exit_code(), EXIT_CONFIGURATION);
+        assert!(error.to_string().contains(flag), "{error}");
+    }
+}
+
+#[test]
+fn check_takes_the_flags_of_the_agent_and_finds_it_in_its_namespace() {
+    let words = ["agent", "check", "--namespace", "mesh"].iter().chain(&GOOD);
+    let Ok(Task::Check(check)) = super::parse(words) else {
+        panic!("good flags")
+    };
+    assert_eq!(check.agent, "http://remote-istio-agent.mesh.svc:8080");
+    assert_eq!(check.config.namespace, "mesh");
+    let words = ["agent", "check", "--agent", "localhost:8080"].iter().chain(&GOOD);
+    assert!(super::parse(words).expect_err("no URL").to_string().contains("--agent"));
 }

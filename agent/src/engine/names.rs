@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use remote_istio::identity::RemoteName;
 use remote_istio::model::{Canonical, Key};
 
 use super::{Kind, ObjectName, Settings};
@@ -48,13 +49,10 @@ fn short_hash(kind: &str, texts: &[&str], digits: usize) -> String {
 
 /// The value of the owner label: readable, and different for every trust domain and remote.
 #[must_use]
-pub fn owner(settings: &Settings) -> String {
-    let remote = settings.remote.as_str();
+pub fn owner_of(trust_domain: &str, remote: &RemoteName) -> String {
+    let remote = remote.as_str();
     let readable = &remote[..remote.len().min(OWNER_READABLE)];
-    format!(
-        "{readable}.{}",
-        short_hash("owner", &[&settings.trust_domain, remote], 16)
-    )
+    format!("{readable}.{}", short_hash("owner", &[trust_domain, remote], 16))
 }
 
 /// The labels that every object of this agent carries.
@@ -62,7 +60,7 @@ pub fn owner(settings: &Settings) -> String {
 pub fn owner_labels(settings: &Settings) -> BTreeMap<String, String> {
     BTreeMap::from([
         (MANAGED_BY.to_owned(), AGENT.to_owned()),
-        (OWNER.to_owned(), owner(settings)),
+        (OWNER.to_owned(), settings.owner.clone()),
     ])
 }
 
@@ -82,7 +80,7 @@ pub fn carries_owner(metadata: &ObjectMeta, owner: &str) -> bool {
 /// The record of a key. The owner is part of the hash, so that two agents can share a namespace.
 #[must_use]
 pub fn record(settings: &Settings, key: &Key) -> ObjectName {
-    let hash = short_hash("record", &[&owner(settings), &key.to_string()], 24);
+    let hash = short_hash("record", &[&settings.owner, &key.to_string()], 24);
     let name = format!("remote-istio-{}-{hash}", key.kind());
     ObjectName {
         kind: Kind::ConfigMap,
@@ -149,13 +147,13 @@ mod tests {
     fn another_mesh_is_another_owner() {
         let ours = settings();
         let mut theirs = settings();
-        theirs.trust_domain = "other.example".to_owned();
+        theirs.owner = owner_of("other.example", &RemoteName::new("remote-1").unwrap());
         let metadata = ObjectMeta {
             labels: Some(owner_labels(&theirs)),
             ..ObjectMeta::default()
         };
-        assert!(carries_owner(&metadata, &owner(&theirs)));
-        assert!(!carries_owner(&metadata, &owner(&ours)));
+        assert!(carries_owner(&metadata, &theirs.owner));
+        assert!(!carries_owner(&metadata, &ours.owner));
         assert_ne!(
             record(&ours, &Key::injection("a")),
             record(&theirs, &Key::injection("a"))

@@ -4,6 +4,7 @@ mod applying;
 mod components;
 mod faults;
 mod injection;
+mod leaving;
 mod model;
 mod moving;
 mod policy;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use remote_istio::convert;
+use remote_istio::identity::RemoteName;
 use remote_istio::lane::{Change, Nack, Payload};
 use remote_istio::model::{Body, Component, Endpoint, EndpointSet, Object, Port, Protocol, ServiceIntent, lane_hash};
 use remote_istio::wire::v1::agent_frame::Frame;
@@ -25,8 +27,7 @@ const SECOND: u64 = 1_000_000_000;
 
 pub(super) fn settings() -> Settings {
     Settings {
-        trust_domain: "remote-istio.local".to_owned(),
-        remote: RemoteName::new("remote-1").unwrap(),
+        owner: owner_of("remote-istio.local", &RemoteName::new("remote-1").unwrap()),
         namespace: "istio-system".to_owned(),
         service_namespaces: ["istio-system".to_owned()].into(),
         policy: Arc::new(Policy {

@@ -25,6 +25,9 @@ pub const LINK: &str = "link.json";
 /// The key of a request under way.
 pub const NEXT_KEY: &str = "next.key";
 
+/// Everything that an agent writes into its Secret.
+pub const ENTRIES: [&str; 5] = [KEY, CERTIFICATE, ROOTS, LINK, NEXT_KEY];
+
 /// The data of a Secret.
 pub type Entries = BTreeMap<String, Vec<u8>>;
 

@@ -8,7 +8,7 @@ use kube::api::PostParams;
 use kube::{Api, Client, Error};
 use remote_istio::enrolment::{TOKEN_KEY, Token};
 
-use super::kept::{Contents, Entries, Kept, NEXT_KEY, next_key, read};
+use super::kept::{Contents, ENTRIES, Entries, Kept, NEXT_KEY, next_key, read};
 use super::key::PrivateKey;
 use crate::apply::{FIELD_MANAGER, explain};
 
@@ -92,6 +92,23 @@ impl Store {
             }
         });
         Ok(next_key(&kept.await?).unwrap_or(key))
+    }
+
+    /// Takes key, certificate and trust out of the Secret; what others keep there stays. Says whether there was any.
+    ///
+    /// # Errors
+    /// The Secret cannot be read or written; one that does not exist holds nothing.
+    pub async fn clear(&self) -> Result<bool, StoreError> {
+        let held = match self.read().await {
+            Ok((contents, next)) => !matches!(contents, Contents::Nothing) || next.is_some(),
+            Err(StoreError::Missing(_)) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let emptied = self.update(&self.identity, |entries| {
+            entries.retain(|name, _| !ENTRIES.contains(&name.as_str()));
+        });
+        emptied.await?;
+        Ok(held)
     }
 
     /// Empties the token's Secret if it still holds this token.

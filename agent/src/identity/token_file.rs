@@ -120,6 +120,10 @@ mod tests {
             (b"".as_slice(), "it is empty"),
             (b"\n", "it is empty"),
             (&whole.as_bytes()[..40], "it holds no token"),
+            (
+                whole.replace('.', ".\n").as_bytes(),
+                "it holds a token with blanks or line breaks inside",
+            ),
             (&[0xff; 20], "it holds no token"),
             (&[b'a'; 5_000], "larger than 4096 bytes"),
         ] {

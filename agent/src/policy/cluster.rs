@@ -61,7 +61,7 @@ fn unlisted(error: &Error) -> String {
             "this cluster does not serve servicecidrs of networking.k8s.io/v1, which Kubernetes has since 1.33: upgrade \
              it, or keep the agent at the release before"
         }
-        _ => "let the agent's role get and list servicecidrs of networking.k8s.io",
+        _ => "let the agent's role list servicecidrs of networking.k8s.io",
     };
     let error = explain(error);
     format!("the service ranges of this cluster cannot be listed ({error}); {remedy}")

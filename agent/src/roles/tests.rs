@@ -36,8 +36,18 @@ fn binding_counts_only_for_the_account_of_this_namespace_and_the_role() {
 }
 
 #[test]
-fn bindings_of_two_namespaces_do_not_collide() {
+fn binding_of_another_namespace_is_to_the_role_of_that_namespace() {
     let names = names(Component::Citadel).expect("it runs pods");
+    let to = |role| binds(&binding("ServiceAccount", "other", role), "other", &names);
+    assert!(to("istio-citadel-cluster-role-other"));
+    assert!(!to("istio-citadel-cluster-role"));
+}
+
+#[test]
+fn roles_and_bindings_of_two_namespaces_do_not_collide() {
+    let names = names(Component::Citadel).expect("it runs pods");
+    assert_eq!(names.role("istio-system"), "istio-citadel-cluster-role");
+    assert_eq!(names.role("other"), "istio-citadel-cluster-role-other");
     assert_eq!(names.binding("istio-system"), "istio-citadel-cluster-role-binding");
     assert_eq!(names.binding("other"), "istio-citadel-cluster-role-binding-other");
 }

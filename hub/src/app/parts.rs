@@ -21,7 +21,7 @@ use crate::events::Events;
 use crate::identities::{self, Identities};
 use crate::index::{self, Index};
 use crate::lease;
-use crate::lifecycle::{self, Tombstones};
+use crate::lifecycle::{self, DeletionMetrics, Deletions, Tombstones};
 use crate::link::{self, Bindings, Link, Sessions};
 use crate::mesh_ca::{self, MeshCa, MeshCaMetrics};
 use crate::metrics::{Gauges, Metrics};
@@ -74,6 +74,7 @@ impl Parts {
         let identities = self.judge_identities(&events, &mut registry);
         let listed = [self.watch(&mut registry), identities.listed()];
         let leader = self.elect();
+        self.guard_deletions(&mut registry);
         self.sweep_tombstones(&events);
         self.write_status(status_metrics, leader, &identities, &events);
         let mesh_ca = self.sign_for_mesh(&identities, &events, &mut registry);
@@ -113,6 +114,15 @@ impl Parts {
         let watching = watch_central(watches, client, condition, self.stop());
         self.tasks.spawn("watches", watching);
         listed
+    }
+
+    /// What is deleted is withdrawn from its remote, unless it must be held.
+    fn guard_deletions(&mut self, registry: &mut Registry) {
+        let (calls, state) = (self.clients.calls.clone(), Arc::clone(&self.state));
+        let metrics = DeletionMetrics::new(registry);
+        let deletions = Deletions::new(calls, state, self.config.deletion_limit, metrics);
+        let deciding = deletions.run(self.stop());
+        self.tasks.spawn("deletions", deciding);
     }
 
     /// What was left behind in remotes that were away is let go of when they come back.

@@ -67,6 +67,7 @@ pub(super) async fn authority(config: &Config, calls: &Client) -> Result<Arc<Aut
             hubs: config.public_sync.clone(),
             enrolments: config.public_enrolment.clone(),
         },
+        public_service: config.public_service.clone(),
         lifetime: config.certificate_lifetime,
         recovery: config.recovery_period,
     };

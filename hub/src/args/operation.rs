@@ -65,6 +65,11 @@ pub enum Order {
         /// Remotes that are cut off if they stand in the way.
         forget: Vec<RemoteName>,
     },
+    /// Dial the addresses that remotes are told.
+    Check {
+        /// For each of them.
+        limit: Duration,
+    },
     /// Show whom the mesh trusts.
     MeshCaShow(Output),
     /// Trust an earlier root of the mesh no longer.
@@ -87,6 +92,8 @@ pub struct TokenRequest {
     pub approval: Approval,
     /// The only cluster that may join by it, where given.
     pub cluster_uid: Option<String>,
+    /// Where the remote's administrator finds the agent's chart.
+    pub chart: String,
     /// How it is shown.
     pub output: TokenOutput,
 }

@@ -17,6 +17,12 @@ use crate::crd::Approval;
 /// How long a token may be good.
 const TOKEN_LIFETIMES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(30 * 24));
 
+/// How long one address may take to be dialled.
+const CHECK_TIMES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// The agent's chart, from the root of this repository.
+const AGENT_CHART: &str = "deploy/charts/remote-istio-agent";
+
 /// Characters of a cluster's UID, as the resource allows.
 const CLUSTER_UID_MAX: usize = 253;
 
@@ -59,6 +65,9 @@ pub(super) enum TokenOrders {
         /// The only cluster that may join by it: UID of its namespace kube-system
         #[arg(long, value_name = "UID")]
         cluster_uid: Option<String>,
+        /// The agent's chart, as the remote's administrator names it: a folder, a file or a registry's address
+        #[arg(long, env = "REMOTE_ISTIO_AGENT_CHART", default_value = AGENT_CHART, value_name = "CHART")]
+        chart: String,
         /// How it is shown; "token" prints it alone, to be piped where it goes
         #[arg(short, long, value_enum, default_value = "text")]
         output: TokenOutput,
@@ -113,6 +122,15 @@ pub(super) enum JoinOrders {
         #[command(flatten)]
         central: CentralArgs,
     },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    /// How long each address may take: 1s to 30s
+    #[arg(long, env = "REMOTE_ISTIO_CHECK_TIMEOUT", default_value = "10s", value_parser = parse_duration, value_name = "TIME")]
+    timeout: Duration,
+    #[command(flatten)]
+    central: CentralArgs,
 }
 
 #[derive(Debug, Args)]
@@ -224,6 +242,7 @@ impl TokenOrders {
                 ttl,
                 approval,
                 cluster_uid,
+                chart,
                 output,
                 central,
             } => {
@@ -238,6 +257,7 @@ impl TokenOrders {
                     cluster_uid: cluster_uid
                         .map(|uid| short("--cluster-uid", uid, CLUSTER_UID_MAX))
                         .transpose()?,
+                    chart,
                     output,
                 };
                 central.operation(Order::TokenCreate(request))
@@ -266,6 +286,13 @@ impl RevokeArgs {
             unknown: self.unknown,
         };
         self.central.operation(order)
+    }
+}
+
+impl CheckArgs {
+    pub(super) fn checked(self) -> Result<Operation, ArgsError> {
+        let limit = time("--timeout", self.timeout, CHECK_TIMES, "10s")?;
+        self.central.operation(Order::Check { limit })
     }
 }
 

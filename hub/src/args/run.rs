@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use humantime::parse_duration;
 use remote_istio::identity::{DEFAULT_TRUST_DOMAIN, is_trust_domain};
 use remote_istio::limits;
-use remote_istio::model::is_dns_subdomain;
+use remote_istio::model::{is_dns_label, is_dns_subdomain};
 use remote_istio::process::LogFormat;
 use remote_istio::tls::CertificateFiles;
 use remote_istio::transport::HubAddress;
@@ -85,6 +85,16 @@ pub(super) struct RunArgs {
     /// Where health and metrics are served
     #[arg(long, env = "REMOTE_ISTIO_METRICS_ADDRESS", default_value = "[::]:8080")]
     metrics_address: SocketAddr,
+    /// How many RemoteIstios may be deleted at once: of more none is withdrawn from its remote until a person decides,
+    /// 1 to 10000
+    #[arg(
+        long,
+        env = "REMOTE_ISTIO_DELETION_LIMIT",
+        default_value = "5",
+        value_parser = clap::value_parser!(u16).range(1..=10_000),
+        value_name = "NUMBER"
+    )]
+    deletion_limit: u16,
     /// Name of this replica, for people [default: the host's name]
     #[arg(long, env = "REMOTE_ISTIO_REPLICA", value_name = "NAME")]
     replica: Option<String>,
@@ -127,6 +137,10 @@ struct SigningArgs {
         value_name = "HOST:PORT"
     )]
     public_enrolment: Vec<HubAddress>,
+    /// Service of type LoadBalancer in the namespace whose address remotes dial, by its ports named sync and enrolment;
+    /// instead of --public-sync and --public-enrolment
+    #[arg(long, env = "REMOTE_ISTIO_PUBLIC_SERVICE", value_name = "NAME")]
+    public_service: Option<String>,
     /// How long certificates live; they are renewed at two thirds [default: 24h]
     #[arg(long, env = "REMOTE_ISTIO_CERTIFICATE_LIFETIME", value_parser = parse_duration, value_name = "TIME")]
     certificate_lifetime: Option<Duration>,
@@ -201,6 +215,8 @@ pub struct Config {
     pub public_sync: Vec<HubAddress>,
     /// Where remotes find the enrolment port; never empty. Without meaning where certificates lie in files.
     pub public_enrolment: Vec<HubAddress>,
+    /// The Service whose load balancer says so instead of both.
+    pub public_service: Option<String>,
     /// How long certificates live. Without meaning where certificates lie in files.
     pub certificate_lifetime: Duration,
     /// How long after its end a certificate is good for a recovery. Without meaning where certificates lie in files.
@@ -211,6 +227,8 @@ pub struct Config {
     pub sync_address: SocketAddr,
     /// Where health and metrics are served; port 0 takes a free one.
     pub metrics_address: SocketAddr,
+    /// How many `RemoteIstio`s may be deleted at once without a person's word; at least one.
+    pub deletion_limit: usize,
     /// Name of this replica.
     pub replica: String,
     /// Kubeconfig of the central cluster; nothing: as the environment says.
@@ -233,6 +251,7 @@ impl RunArgs {
             ("--key", self.key),
             ("--trust-bundle", self.trust_bundle),
         ];
+        let public_service = self.signing.public_service()?;
         let link = match self.link_ca {
             LinkCaKind::Files => {
                 self.signing.must_be_absent()?;
@@ -257,11 +276,13 @@ impl RunArgs {
             enrolment_address: self.signing.enrolment_address.unwrap_or(ENROLMENT_ADDRESS),
             public_sync: public("--public-sync", self.signing.public_sync, &namespace, 8444)?,
             public_enrolment: public("--public-enrolment", self.signing.public_enrolment, &namespace, 8443)?,
+            public_service,
             certificate_lifetime: time("--certificate-lifetime", lifetime, LIFETIMES, "24h")?,
             recovery_period: time("--recovery-period", recovery, RECOVERY_PERIODS, "90d")?,
             mesh_signing: self.mesh.checked()?,
             sync_address: self.sync_address,
             metrics_address: self.metrics_address,
+            deletion_limit: self.deletion_limit.into(),
             replica: replica(self.replica)?,
             kubeconfig: self.kubeconfig,
             log_format: self.log_format,
@@ -279,6 +300,7 @@ impl SigningArgs {
             ("--enrolment-address", self.enrolment_address.is_some()),
             ("--public-sync", !self.public_sync.is_empty()),
             ("--public-enrolment", !self.public_enrolment.is_empty()),
+            ("--public-service", self.public_service.is_some()),
             ("--certificate-lifetime", self.certificate_lifetime.is_some()),
             ("--recovery-period", self.recovery_period.is_some()),
         ];
@@ -289,6 +311,26 @@ impl SigningArgs {
                 given: "files",
                 needed: "made or secret",
             }),
+        }
+    }
+}
+
+impl SigningArgs {
+    /// An empty text counts as none: charts write such.
+    fn public_service(&self) -> Result<Option<String>, ArgsError> {
+        let Some(name) = self.public_service.as_ref().filter(|name| !name.is_empty()) else {
+            return Ok(None);
+        };
+        if !is_dns_label(name) {
+            return Err(ArgsError::Service(name.clone()));
+        }
+        let given = [
+            ("--public-sync", !self.public_sync.is_empty()),
+            ("--public-enrolment", !self.public_enrolment.is_empty()),
+        ];
+        match given.into_iter().find(|(_, given)| *given) {
+            Some((flag, _)) => Err(ArgsError::TwoPublic(flag)),
+            None => Ok(Some(name.clone())),
         }
     }
 }

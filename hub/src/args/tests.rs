@@ -63,11 +63,13 @@ fn run_is_what_happens_without_a_command_and_makes_a_ca() {
         enrolment_address: "[::]:8443".parse().expect("an address"),
         public_sync: vec![address("remote-istio-hub.istio-system.svc:8444")],
         public_enrolment: vec![address("remote-istio-hub.istio-system.svc:8443")],
+        public_service: None,
         certificate_lifetime: Duration::from_hours(24),
         recovery_period: Duration::from_hours(90 * 24),
         mesh_signing: None,
         sync_address: "[::]:8444".parse().expect("an address"),
         metrics_address: "[::]:8080".parse().expect("an address"),
+        deletion_limit: 5,
         replica: "a".to_owned(),
         kubeconfig: None,
         log_format: LogFormat::Text,
@@ -138,6 +140,7 @@ fn flag_of_another_kind_of_ca_is_an_error_that_says_which() {
         ("--enrolment-address", "[::]:8443"),
         ("--public-sync", "hub.test:8444"),
         ("--public-enrolment", "hub.test:8443"),
+        ("--public-service", "remote-istio-hub"),
         ("--certificate-lifetime", "24h"),
         ("--recovery-period", "90d"),
     ] {
@@ -166,6 +169,43 @@ fn public_addresses_are_lists_and_default_to_the_service() {
     let many = vec!["a.test:1"; 17].join(",");
     let error = parsed(&["--public-sync", &many]).expect_err("too many").to_string();
     assert!(error.contains("--public-sync has 17 addresses"), "{error}");
+}
+
+#[test]
+fn public_service_stands_instead_of_both_addresses() {
+    assert_eq!(run(&["--public-service", "hub"]).public_service.as_deref(), Some("hub"));
+    assert_eq!(run(&["--public-service", ""]).public_service, None);
+    for flag in ["--public-sync", "--public-enrolment"] {
+        let error = parsed(&["--public-service", "hub", flag, "a.test:1"])
+            .expect_err(flag)
+            .to_string();
+        assert!(
+            error.starts_with(&format!("{flag} has no meaning with --public-service")),
+            "{error}"
+        );
+    }
+    let error = parsed(&["--public-service", "a.b"]).expect_err("no label").to_string();
+    assert!(
+        error.contains("--public-service \"a.b\" is not the name of a Service"),
+        "{error}"
+    );
+}
+
+#[test]
+fn deletion_limit_is_at_least_one() {
+    assert_eq!(run(&["--deletion-limit", "10000"]).deletion_limit, 10_000);
+    for wrong in ["0", "10001", "-1", "many"] {
+        assert!(parsed(&["--deletion-limit", wrong]).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn check_takes_seconds() {
+    let limit = Duration::from_secs(10);
+    assert_eq!(order(&["check"]), Order::Check { limit });
+    let limit = Duration::from_secs(2);
+    assert_eq!(order(&["check", "--timeout", "2s"]), Order::Check { limit });
+    assert!(parsed(&["check", "--timeout", "31s"]).is_err());
 }
 
 #[test]
@@ -253,6 +293,7 @@ fn token_has_defaults_and_every_one_of_them_can_be_changed() {
         lifetime: Duration::from_hours(1),
         approval: Approval::Automatic,
         cluster_uid: None,
+        chart: "deploy/charts/remote-istio-agent".to_owned(),
         output: TokenOutput::Text,
     };
     assert_eq!(order(&["token", "create", "remote-1"]), Order::TokenCreate(plain));
@@ -261,9 +302,10 @@ fn token_has_defaults_and_every_one_of_them_can_be_changed() {
         lifetime: Duration::from_mins(90),
         approval: Approval::Manual,
         cluster_uid: Some("uid".to_owned()),
+        chart: "agent.tgz".to_owned(),
         output: TokenOutput::Token,
     };
-    let words = "token create remote-1 --ttl 90m --approval manual --cluster-uid uid -o token";
+    let words = "token create remote-1 --ttl 90m --approval manual --cluster-uid uid --chart agent.tgz -o token";
     let words: Vec<&str> = words.split(' ').collect();
     assert_eq!(order(&words), Order::TokenCreate(changed));
 }

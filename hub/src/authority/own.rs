@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use super::link_ca::{IssueError, Leaf, LinkCa};
-use super::{Authority, Settings};
+use super::{Authority, PublicAddresses, Settings};
 
 /// Name of the hub's Service.
 const SERVICE: &str = "remote-istio-hub";
@@ -58,11 +58,16 @@ impl Renewal {
 }
 
 /// Makes a key and has the CA sign for it.
-pub(super) fn make(ca: &LinkCa, settings: &Settings, now: SystemTime) -> Result<Own, IssueError> {
+pub(super) fn make(
+    ca: &LinkCa,
+    settings: &Settings,
+    public: &PublicAddresses,
+    now: SystemTime,
+) -> Result<Own, IssueError> {
     let key = KeyPair::generate()?;
     let leaf = Leaf {
         identity: &Identity::Hub,
-        names: &names(settings),
+        names: &names(settings, public),
         trust_domain: &settings.trust_domain,
         not_before: now - limits::BACKDATED,
         not_after: now + settings.lifetime,
@@ -80,8 +85,7 @@ pub(super) fn make(ca: &LinkCa, settings: &Settings, now: SystemTime) -> Result<
 }
 
 /// By what names and addresses the hub is dialled: those told to agents, and its Service's inside the cluster.
-pub(super) fn names(settings: &Settings) -> Vec<String> {
-    let public = &settings.public;
+pub(super) fn names(settings: &Settings, public: &PublicAddresses) -> Vec<String> {
     let namespace = &settings.namespace;
     let mut names = Vec::new();
     let addresses = public.hubs.iter().chain(&public.enrolments);

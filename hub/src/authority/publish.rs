@@ -37,7 +37,9 @@ pub(super) async fn publish(authority: &Authority, client: &kube::Client) {
     // replicas of two configurations must not write against each other.
     let mut replaces = true;
     loop {
-        let wanted = contents(&trust.borrow_and_update(), authority.ca.load().pin());
+        let pin = authority.ca.load().pin();
+        let service = authority.settings.public_service.as_deref();
+        let wanted = contents(&trust.borrow_and_update(), pin, service);
         let pause = match write(&maps, namespace, &wanted, replaces).await {
             Ok(()) => {
                 backoff.reset();
@@ -61,19 +63,20 @@ pub(super) async fn publish(authority: &Authority, client: &kube::Client) {
     }
 }
 
-/// The entries of the `ConfigMap`.
-pub(super) fn contents(trust: &Trust, pin: Pin) -> BTreeMap<String, String> {
+/// The entries of the `ConfigMap`. `service`: by whose load balancer the addresses come, where they do.
+pub(super) fn contents(trust: &Trust, pin: Pin, service: Option<&str>) -> BTreeMap<String, String> {
     let listed = |addresses: &[HubAddress]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    [
+    let service = service.map(|service| ("public-service", service.to_owned()));
+    let entries = [
         ("ca.crt", trust.bundle()),
         ("epoch", trust.epoch.to_string()),
         ("trust-domain", trust.trust_domain.clone()),
         ("hubs", listed(&trust.hubs)),
         ("enrolments", listed(&trust.enrolments)),
         ("pin", pin.to_string()),
-    ]
-    .map(|(entry, value)| (entry.to_owned(), value))
-    .into()
+    ];
+    let entries = entries.into_iter().chain(service);
+    entries.map(|(entry, value)| (entry.to_owned(), value)).collect()
 }
 
 async fn write(

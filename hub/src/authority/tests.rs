@@ -21,6 +21,7 @@ fn settings() -> Settings {
             hubs: vec![address("hub.test:8444"), address("[2001:db8::1]:8444")],
             enrolments: vec![address("hub.test:8443"), address("10.0.0.1:8443")],
         },
+        public_service: None,
         lifetime: DAY,
         recovery: 90 * DAY,
     }
@@ -47,7 +48,13 @@ fn own_certificate_is_the_hubs_under_its_public_and_service_names() {
     let authority = authority(&ca());
     let own = authority.tls().own();
     assert_eq!(own.identity, Identity::Hub);
-    let made = own::make(&authority.ca.load(), &authority.settings, SystemTime::now()).expect("it is signed");
+    let made = own::make(
+        &authority.ca.load(),
+        &authority.settings,
+        &authority.public.load(),
+        SystemTime::now(),
+    )
+    .expect("it is signed");
     let leaf = certificate::certificates(&made.material.certificate)
         .expect("PEM")
         .swap_remove(0);
@@ -72,7 +79,7 @@ fn own_certificate_is_the_hubs_under_its_public_and_service_names() {
 fn each_own_certificate_has_a_key_of_its_own() {
     let (ca, settings) = (ca(), settings());
     let key = || {
-        own::make(&ca, &settings, SystemTime::now())
+        own::make(&ca, &settings, &settings.public, SystemTime::now())
             .expect("it is signed")
             .material
             .key
@@ -221,8 +228,8 @@ fn hub_without_an_address_to_tell_is_refused() {
 #[test]
 fn what_joining_takes_is_published_without_any_key() {
     let ca = ca();
-    let trust = trust_of(&ca, &settings());
-    let contents = publish::contents(&trust, ca.pin());
+    let trust = trust_of(&ca, &settings(), &settings().public);
+    let contents = publish::contents(&trust, ca.pin(), None);
     let expected = [
         ("ca.crt", trust.bundle()),
         ("enrolments", "hub.test:8443,10.0.0.1:8443".to_owned()),

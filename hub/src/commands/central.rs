@@ -130,7 +130,7 @@ impl Central {
                 self.namespace
             )));
         };
-        let read = Published::read(&found.data.unwrap_or_default());
+        let read = Published::read(&found.data.unwrap_or_default(), &self.namespace);
         read.map_err(|error| CommandError::Refused(error.to_string()))
     }
 

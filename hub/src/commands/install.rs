@@ -17,8 +17,8 @@ const AGENT_NAMESPACE: &str = "istio-system";
 /// The Secret with the token, in the namespace of the agent.
 const TOKEN_SECRET: &str = "remote-istio-agent-token";
 
-/// Where the agent finds that Secret, once it is mounted.
-const TOKEN_FOLDER: &str = "/var/run/secrets/remote-istio";
+/// The release of the agent's chart, and what it is called after.
+const RELEASE: &str = "remote-istio-agent";
 
 /// A token that was just made.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub(super) struct NewToken<'a> {
     pub(super) lifetime: Duration,
     pub(super) approval: Approval,
     pub(super) link: &'a Published,
+    /// The agent's chart, as the remote's administrator names it.
+    pub(super) chart: &'a str,
     /// Whether there is a `RemoteIstio` of that name.
     pub(super) has_remote: bool,
     /// The cluster that bears the name already and was not released.
@@ -47,16 +49,16 @@ impl NewToken<'_> {
         format!(
             "token     {token}\n{pins}expires   {expires}, in {lifetime}\napproval  {approval}\n\n\
              Whoever has the token may join as {remote}, once. In the remote cluster:\n\n\
-             1. What the agent may do there, from the release of this hub:\n\n\
-             {roles}\n\n\
+             1. A namespace for the agent, unless there is one:\n\n\
+             {namespace}\n\n\
              2. The token, from the standard input:\n\n\
              {secret}\n\n\
-             3. The agent, with that Secret mounted at {TOKEN_FOLDER}:\n\n\
+             3. The agent:\n\n\
              {agent}\n{notes}",
             token = self.token.reveal(),
             pins = pins.collect::<String>(),
             remote = self.remote,
-            roles = indented(&roles_command()),
+            namespace = indented(&namespace_command()),
             secret = indented(&self.secret_command()),
             agent = indented(&self.agent_command()),
             notes = self.notes(),
@@ -74,7 +76,9 @@ impl NewToken<'_> {
             "enrolments": texts(self.link.enrolments.iter().map(ToString::to_string).collect()),
             "expiresAt": moment(&self.expires_at),
             "approval": self.approval,
-            "commands": [joined(&roles_command()), joined(&self.secret_command()), joined(&self.agent_command())],
+            "namespace": AGENT_NAMESPACE,
+            "values": self.values(),
+            "commands": [joined(&namespace_command()), joined(&self.secret_command()), joined(&self.agent_command())],
         })
     }
 
@@ -89,15 +93,35 @@ impl NewToken<'_> {
         ]
     }
 
-    fn agent_command(&self) -> Vec<String> {
-        let mut lines = vec!["remote-istio-agent run".to_owned()];
-        let enrolments = self.link.enrolments.iter();
-        lines.extend(enrolments.map(|address| format!("--enrolment {address}")));
-        lines.extend(self.link.pins.iter().map(|pin| format!("--pin {pin}")));
+    /// Of the agent's chart.
+    fn values(&self) -> Value {
+        let texts = |items: Vec<String>| Value::from(items);
+        let mut values = json!({
+            "hub": {
+                "enrolment": texts(self.link.enrolments.iter().map(ToString::to_string).collect()),
+                "pins": texts(self.link.pins.iter().map(ToString::to_string).collect()),
+            },
+        });
         if self.link.trust_domain != DEFAULT_TRUST_DOMAIN {
-            lines.push(format!("--trust-domain {}", self.link.trust_domain));
+            values["trustDomain"] = Value::from(self.link.trust_domain.as_str());
         }
-        lines.push(format!("--token-file {TOKEN_FOLDER}/{TOKEN_KEY}"));
+        values
+    }
+
+    /// A shell and Helm both read lists in it: the first not at all, between the quotes.
+    fn agent_command(&self) -> Vec<String> {
+        let list = |items: Vec<String>| items.join(",");
+        let enrolments = list(self.link.enrolments.iter().map(ToString::to_string).collect());
+        let pins = list(self.link.pins.iter().map(ToString::to_string).collect());
+        let mut lines = vec![
+            format!("helm upgrade --install {RELEASE} {}", quoted(self.chart)),
+            format!("--namespace {AGENT_NAMESPACE}"),
+            format!("--set 'hub.enrolment={{{enrolments}}}'"),
+            format!("--set 'hub.pins={{{pins}}}'"),
+        ];
+        if self.link.trust_domain != DEFAULT_TRUST_DOMAIN {
+            lines.push(format!("--set trustDomain={}", self.link.trust_domain));
+        }
         lines
     }
 
@@ -119,8 +143,20 @@ impl NewToken<'_> {
     }
 }
 
-fn roles_command() -> Vec<String> {
-    vec!["kubectl apply --filename deploy/roles/agent.yaml".to_owned()]
+fn namespace_command() -> Vec<String> {
+    vec![
+        format!("kubectl create namespace {AGENT_NAMESPACE} --dry-run=client --output yaml |"),
+        "kubectl apply --server-side --filename -".to_owned(),
+    ]
+}
+
+/// As one word of a shell.
+fn quoted(text: &str) -> String {
+    let is_plain = |sign: char| sign.is_ascii_alphanumeric() || "-_./:@+".contains(sign);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// A command over several lines, as a shell reads it.
@@ -151,6 +187,8 @@ mod tests {
     fn link(trust_domain: &str, addresses: &[&str]) -> Published {
         Published {
             pins: vec![Pin::of_key_info(b"ca")],
+            roots: Vec::new(),
+            hubs: Vec::new(),
             enrolments: addresses.iter().map(|text| text.parse().expect("an address")).collect(),
             trust_domain: trust_domain.to_owned(),
         }
@@ -164,6 +202,7 @@ mod tests {
             lifetime: Duration::from_hours(1),
             approval: Approval::Automatic,
             link,
+            chart: "deploy/charts/remote-istio-agent",
             has_remote: true,
             bound_to: None,
         }
@@ -184,9 +223,10 @@ approval  automatic
 
 Whoever has the token may join as remote-1, once. In the remote cluster:
 
-1. What the agent may do there, from the release of this hub:
+1. A namespace for the agent, unless there is one:
 
-    kubectl apply --filename deploy/roles/agent.yaml
+    kubectl create namespace istio-system --dry-run=client --output yaml |
+      kubectl apply --server-side --filename -
 
 2. The token, from the standard input:
 
@@ -195,12 +235,12 @@ Whoever has the token may join as remote-1, once. In the remote cluster:
       --from-file=token=/dev/stdin --dry-run=client --output yaml |
       kubectl apply --server-side --force-conflicts --filename -
 
-3. The agent, with that Secret mounted at /var/run/secrets/remote-istio:
+3. The agent:
 
-    remote-istio-agent run \\
-      --enrolment hub.test:8443 \\
-      --pin {pin} \\
-      --token-file /var/run/secrets/remote-istio/token
+    helm upgrade --install remote-istio-agent deploy/charts/remote-istio-agent \\
+      --namespace istio-system \\
+      --set 'hub.enrolment={{hub.test:8443}}' \\
+      --set 'hub.pins={{{pin}}}'
 "
         );
         let text = new(&token, &link).text();
@@ -212,19 +252,21 @@ Whoever has the token may join as remote-1, once. In the remote cluster:
     fn what_may_stand_in_the_way_of_a_join_is_said_with_the_token() {
         let (token, link) = (
             Token::new([1; 5], [2; 32]),
-            link("mesh.test", &["a.test:1", "b.test:2"]),
+            link("mesh.test", &["a.test:1", "[2001:db8::1]:2"]),
         );
         let text = NewToken {
             has_remote: false,
             bound_to: Some("uid"),
             approval: Approval::Manual,
+            chart: "my charts/agent's",
             ..new(&token, &link)
         }
         .text();
         for part in [
             "approval  manual, by: remote-istio-hub join approve remote-1",
-            "--enrolment a.test:1 \\\n      --enrolment b.test:2 \\\n",
-            "--trust-domain mesh.test",
+            "--set 'hub.enrolment={a.test:1,[2001:db8::1]:2}' \\\n",
+            "--set trustDomain=mesh.test\n",
+            "helm upgrade --install remote-istio-agent 'my charts/agent'\\''s' \\\n",
             "There is no RemoteIstio remote-1 yet.",
             "The name belongs to cluster uid.",
             "remote-istio-hub release remote-1",
@@ -248,16 +290,19 @@ Whoever has the token may join as remote-1, once. In the remote cluster:
             "enrolments": ["hub.test:8443"],
             "expiresAt": "2027-01-15T09:00:00Z",
             "approval": "Automatic",
+            "namespace": "istio-system",
+            "values": {"hub": {"enrolment": ["hub.test:8443"], "pins": [pin.to_string()]}},
             "commands": [
-                "kubectl apply --filename deploy/roles/agent.yaml",
+                "kubectl create namespace istio-system --dry-run=client --output yaml | \
+                 kubectl apply --server-side --filename -",
                 format!(
                     "printf %s '{secret}' | kubectl create secret generic remote-istio-agent-token \
                      --namespace istio-system --from-file=token=/dev/stdin --dry-run=client --output yaml | \
                      kubectl apply --server-side --force-conflicts --filename -"
                 ),
                 format!(
-                    "remote-istio-agent run --enrolment hub.test:8443 --pin {pin} \
-                     --token-file /var/run/secrets/remote-istio/token"
+                    "helm upgrade --install remote-istio-agent deploy/charts/remote-istio-agent --namespace istio-system \
+                     --set 'hub.enrolment={{hub.test:8443}}' --set 'hub.pins={{{pin}}}'"
                 ),
             ],
         });

@@ -52,6 +52,7 @@ pub(super) async fn create(central: &Central, request: &TokenRequest) -> Result<
             lifetime: request.lifetime,
             approval: request.approval,
             link: &link,
+            chart: &request.chart,
             has_remote,
             bound_to: bound_to(identity.as_ref(), request.cluster_uid.as_deref()),
         };

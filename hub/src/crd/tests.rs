@@ -1,13 +1,19 @@
 use super::*;
 
 /// Where the definitions lie in the tree.
-const DEPLOYED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/crds");
+const DEPLOYED: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../deploy/charts/remote-istio-hub/files/crds"
+);
 
 #[test]
 fn deployed_definitions_are_current() {
     for (name, yaml) in crd_files() {
-        let deployed = std::fs::read_to_string(format!("{DEPLOYED}/{name}")).expect("a file of deploy/crds");
-        assert!(deployed == yaml, "deploy/crds/{name} is not current, run: make docs");
+        let deployed = std::fs::read_to_string(format!("{DEPLOYED}/{name}")).expect("a file of the chart");
+        assert!(
+            deployed == yaml,
+            "files/crds/{name} of the hub's chart is not current, run: make docs"
+        );
     }
 }
 

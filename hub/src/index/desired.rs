@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use remote_istio::model::{Key, Lane, Snapshot};
 
-use crate::lifecycle::Tombstone;
+use crate::lifecycle::{Ruling, Tombstone};
 
 /// What one remote should hold, with what is wrong with its `RemoteIstio`. Immutable once published.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,8 +14,10 @@ pub struct Desired {
     pub uid: String,
     /// `metadata.generation` of the `RemoteIstio` this was computed from.
     pub generation: i64,
-    /// The `RemoteIstio` is being deleted: both lanes are empty and released.
+    /// The `RemoteIstio` is being deleted, and that is carried out: both lanes are empty and released.
     pub deleting: bool,
+    /// What becomes of the deletion; nothing while nobody has deleted it.
+    pub deletion: Option<Ruling>,
     /// Per lane what to hold. A lane is missing while a watch behind it has not finished its first list: nothing is
     /// sent on it then. An object that cannot be computed (see `problems`) is left as it was, never removed.
     pub lanes: BTreeMap<Lane, Arc<Snapshot>>,
@@ -57,6 +59,7 @@ impl Desired {
             uid: tombstone.uid.clone(),
             generation: tombstone.generation,
             deleting: true,
+            deletion: Some(Ruling::Withdrawn),
             lanes: nothing(tombstone.orphans()),
             tombstone: Some(tombstone),
             ..Self::default()

@@ -12,7 +12,7 @@ use super::namespace::Namespace;
 use super::trust::Trust;
 use super::{Desired, Problem, RemoteView, ServiceDesired};
 use crate::crd::{DeletionPolicy, RELEASE_GUARD_ANNOTATION, RemoteIstioSpec};
-use crate::lifecycle::Tombstone;
+use crate::lifecycle::{Ruling, Tombstone};
 
 /// A remote in the index.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub(super) struct Remote {
     pub(super) held: Lanes,
     /// As last read.
     pub(super) lifecycle: Lifecycle,
+    /// What becomes of its deletion; nothing while nobody has deleted it.
+    pub(super) deletion: Option<Ruling>,
     /// Of an earlier `RemoteIstio` of the name, whose agent may still hold what that one asked for.
     pub(super) tombstone: Option<Arc<Tombstone>>,
     /// What the mesh CA can do for it, where its intent wants that.
@@ -79,8 +81,8 @@ impl Remote {
     /// Returns whether anything is different from before.
     pub(super) fn assemble(&mut self, namespaces: &BTreeMap<String, Namespace>, listed: bool, cause: Cause) -> bool {
         let metadata = &self.view.object.metadata;
-        let deleting = metadata.deletion_timestamp.is_some();
-        let paused = self.lifecycle.paused && !deleting;
+        let deleting = self.is_withdrawn();
+        let paused = !deleting && (self.lifecycle.paused || self.deletion == Some(Ruling::Kept));
         let mut problems = Vec::new();
         let mut lanes = match &self.intent {
             _ if deleting => nothing(self.lifecycle.orphans),
@@ -111,6 +113,7 @@ impl Remote {
             uid: metadata.uid.clone().unwrap_or_default(),
             generation: metadata.generation.unwrap_or_default(),
             deleting,
+            deletion: self.deletion.clone(),
             services: self.services_desired(&lanes),
             tombstone: None,
             lanes: lanes.clone(),
@@ -125,10 +128,14 @@ impl Remote {
         changed
     }
 
+    /// It is being deleted, and nothing holds that.
+    fn is_withdrawn(&self) -> bool {
+        self.deletion == Some(Ruling::Withdrawn)
+    }
+
     /// Whether the mesh CA concerns it.
     pub(super) fn wants_trust(&self) -> bool {
-        let is_deleting = self.view.object.metadata.deletion_timestamp.is_some();
-        !is_deleting && self.intent.as_ref().is_some_and(|intent| intent.wants_trust)
+        !self.is_withdrawn() && self.intent.as_ref().is_some_and(|intent| intent.wants_trust)
     }
 
     /// What is followed for one enabled service.

@@ -113,6 +113,15 @@ fn deleting(view: &RemoteView) -> RemoteView {
     })
 }
 
+/// Nothing holds the deletion of this remote.
+fn withdrawn(index: &mut Index, name: &str) -> Touched {
+    index.rulings(ruled(name, Ruling::Withdrawn), 3)
+}
+
+fn ruled(remote: &str, ruling: Ruling) -> Rulings {
+    [(name(remote), (format!("uid-{remote}"), ruling))].into()
+}
+
 fn empty() -> Index {
     Index::new(Settings {
         namespace: NAMESPACE.to_owned(),

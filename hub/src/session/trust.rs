@@ -30,6 +30,10 @@ impl TrustState {
     /// The hub's trust is this one now. Returns what to send.
     pub(super) fn set(&mut self, current: Arc<Trust>) -> Option<v1::Trust> {
         let held = self.held?;
+        // Nobody can tell an agent yet where to find the hub: it goes on with what it has.
+        if current.hubs.is_empty() {
+            return None;
+        }
         let digest = current.digest();
         let to_send = (held != digest).then(|| current.write());
         if held == digest {

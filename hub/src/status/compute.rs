@@ -94,12 +94,12 @@ impl Verdicts {
     /// The seed's one word, and what is wrong.
     fn state(&self, facts: &Facts<'_>) -> (State, Option<String>) {
         let message = || Some(self.ready.message.clone());
-        let hub_sees_failure = !facts.is_deleting() && !problems(facts, true).is_empty();
+        let hub_sees_failure = !facts.is_withdrawn() && !problems(facts, true).is_empty();
         if hub_sees_failure {
             return (State::ReconcileFailed, message());
         }
         match facts.session {
-            _ if facts.identity.revoked.is_some() && !facts.is_deleting() => (State::ReconcileFailed, message()),
+            _ if facts.identity.revoked.is_some() && !facts.is_withdrawn() => (State::ReconcileFailed, message()),
             None if !facts.has_joined() => (State::Created, None),
             None => (State::Reconciling, message()),
             Some(_) if self.ready.is_true() => (State::Available, None),

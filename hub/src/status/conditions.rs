@@ -8,9 +8,10 @@ use remote_istio::limits::detail;
 use super::facts::Facts;
 use super::findings::{Finding, application, problems, refusals, summary};
 use super::identity::revocation;
-use crate::crd::{FORCE_DELETE_ANNOTATION, RemoteIstioStatus};
+use crate::crd::{DELETION_ANNOTATION, FORCE_DELETE_ANNOTATION, RemoteIstioStatus};
 use crate::index::Desired;
-use crate::lifecycle::TOMBSTONES_CONFIG_MAP;
+use crate::lifecycle::guard::unknown_wish;
+use crate::lifecycle::{Hold, Ruling, TOMBSTONES_CONFIG_MAP};
 
 /// An agent holds a session.
 pub const CONNECTED: &str = "Connected";
@@ -43,6 +44,12 @@ pub const OURS: &[&str] = &[
 
 /// Reason while a person wants nothing to be sent.
 pub const PAUSED: &str = "Paused";
+/// Reason while what was deleted is withdrawn from its remote. Read again by hubs that start.
+pub const DELETING: &str = "Deleting";
+/// Reason while a deletion is held until a person decides. Read again by hubs that start.
+pub const DELETION_HELD: &str = "DeletionHeld";
+/// Reason while a deletion is held because the CRD cannot be read.
+pub const DELETION_UNCHECKED: &str = "DeletionUnchecked";
 /// Reason of what is merely on its way.
 pub const PENDING: &str = "Pending";
 /// Reason while what stands in the remote is not all up.
@@ -236,8 +243,10 @@ pub fn applied(facts: &Facts<'_>) -> Verdict {
 /// Sums up the others.
 #[must_use]
 pub fn ready(facts: &Facts<'_>, connected: &Verdict, accepted: &Verdict, applied: &Verdict) -> Verdict {
-    if facts.is_deleting() {
-        return deleting(facts, applied);
+    match facts.ruling() {
+        Some(Ruling::Held(hold)) => return held(facts, &hold),
+        Some(_) => return deleting(facts, applied),
+        None => {}
     }
     let hub_sees_failure = accepted.is_failure && !problems(facts, true).is_empty();
     if facts.is_paused() && !hub_sees_failure && !connected.is_failure {
@@ -260,6 +269,51 @@ pub fn ready(facts: &Facts<'_>, connected: &Verdict, accepted: &Verdict, applied
     }
 }
 
+/// Nothing is withdrawn, and what a person can do.
+fn held(facts: &Facts<'_>, hold: &Hold) -> Verdict {
+    let annotate = format!(
+        "kubectl -n {} annotate remoteistio {} --overwrite {DELETION_ANNOTATION}",
+        facts.remote.namespace().unwrap_or_default(),
+        facts.name()
+    );
+    let unknown = unknown_wish(facts.remote).map(|text| format!("; {text:?} in that annotation is neither"));
+    let ways = format!(
+        "to withdraw it from the remote: {annotate}=withdraw; to let the remote keep what it has: {annotate}=keep{}",
+        unknown.unwrap_or_default()
+    );
+    let why = match hold {
+        Hold::Many { deleted, limit } => {
+            format!("{deleted} RemoteIstios are being deleted at once, more than {limit}")
+        }
+        Hold::DefinitionEnds => "the CRD is being deleted, and every RemoteIstio with it".to_owned(),
+        Hold::DefinitionGone => "the CRD is gone".to_owned(),
+        Hold::DefinitionUnread(error) => {
+            let message = format!(
+                "held, nothing is withdrawn: whether the CRD is being deleted too cannot be read ({error}), it is tried again; \
+                 {ways}"
+            );
+            return Verdict {
+                is_failure: true,
+                ..Verdict::fails(DELETION_UNCHECKED, message)
+            };
+        }
+        // It says why already; what a person can do is the same.
+        Hold::Before => match stored(facts.previous(), READY).filter(|ready| ready.reason == DELETION_HELD) {
+            Some(ready) if unknown_wish(facts.remote).is_none() => {
+                return Verdict {
+                    is_failure: true,
+                    ..as_before(ready)
+                };
+            }
+            _ => "it was held before".to_owned(),
+        },
+    };
+    Verdict {
+        is_failure: true,
+        ..Verdict::fails(DELETION_HELD, format!("held, nothing is withdrawn: {why}; {ways}"))
+    }
+}
+
 fn deleting(facts: &Facts<'_>, applied: &Verdict) -> Verdict {
     let orphans = facts.desired.is_some_and(Desired::orphans);
     let outcome = if orphans { "let go of" } else { "remove" };
@@ -271,16 +325,16 @@ fn deleting(facts: &Facts<'_>, applied: &Verdict) -> Verdict {
     );
     if facts.session.is_none() && facts.has_joined() {
         let message = format!("waits for the agent to return and {outcome} what it holds; {force}");
-        return Verdict::fails("Deleting", message);
+        return Verdict::fails(DELETING, message);
     }
     if applied.is_failure || applied.reason == NOT_READY {
         let message = format!("{}; {force}", applied.message);
         return Verdict {
             is_failure: applied.is_failure,
-            ..Verdict::fails("Deleting", message)
+            ..Verdict::fails(DELETING, message)
         };
     }
-    Verdict::fails("Deleting", format!("waits for the agent to {outcome} what it holds"))
+    Verdict::fails(DELETING, format!("waits for the agent to {outcome} what it holds"))
 }
 
 /// Nobody can say that it is as its spec wants it: that is not carried out.

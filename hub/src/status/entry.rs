@@ -16,7 +16,7 @@ use super::finalizer::{Cleanup, Finalizer, holds_finalizer};
 use super::identity::Identity;
 use crate::crd::{DeletionPolicy, FINALIZER, RemoteIstio, RemoteIstioStatus};
 use crate::index::Desired;
-use crate::lifecycle::Tombstone;
+use crate::lifecycle::{Ruling, Tombstone};
 use crate::report::SessionReport;
 
 /// First and largest pause after a failed write of one remote.
@@ -153,6 +153,10 @@ impl Entry {
             Finalizer::Force => return Step::Nothing,
             // It goes by itself; a status would only race with that.
             Finalizer::Leave if facts.is_deleting() && !holds_finalizer(&object) => return Step::Nothing,
+            // Until it is decided, nothing new is known; once the remote keeps what it has, it goes by itself.
+            Finalizer::Leave if matches!(facts.ruling(), Some(Ruling::Settling | Ruling::Kept)) => {
+                return Step::Nothing;
+            }
             Finalizer::Leave => None,
             Finalizer::Wait(moment) => Some(moment),
         };

@@ -7,6 +7,7 @@ use super::allowed::Judgement;
 use super::identity::Identity;
 use crate::crd::{RemoteIstio, RemoteIstioStatus};
 use crate::index::Desired;
+use crate::lifecycle::Ruling;
 use crate::report::SessionReport;
 
 /// Everything a status is computed from.
@@ -88,10 +89,23 @@ impl<'a> Facts<'a> {
         self.remote.metadata.deletion_timestamp.is_some()
     }
 
+    /// What becomes of the deletion; nothing while nobody has deleted the resource.
+    #[must_use]
+    pub fn ruling(&self) -> Option<Ruling> {
+        let ruled = || self.desired.and_then(|desired| desired.deletion.clone());
+        self.is_deleting().then(|| ruled().unwrap_or_default())
+    }
+
+    /// Whether the resource is being deleted, and its remote is to let go of everything.
+    #[must_use]
+    pub fn is_withdrawn(&self) -> bool {
+        self.ruling() == Some(Ruling::Withdrawn)
+    }
+
     /// Whether a person wants nothing to be sent.
     #[must_use]
     pub fn is_paused(&self) -> bool {
-        self.remote.spec.paused == Some(true) && !self.is_deleting()
+        self.remote.spec.paused == Some(true) && !self.is_withdrawn()
     }
 
     /// Paused, and this hub has not sent anything since it started: it does not know what the agent should hold.

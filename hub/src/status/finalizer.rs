@@ -3,7 +3,7 @@
 use super::facts::Facts;
 use super::findings::application;
 use crate::crd::{FINALIZER, FORCE_DELETE_ANNOTATION, RemoteIstio};
-use crate::lifecycle::{Cleared, Clearing};
+use crate::lifecycle::{Cleared, Clearing, Ruling};
 
 /// What to do with the finalizer now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,11 @@ impl Cleanup {
     }
 
     fn let_go(&mut self, facts: &Facts<'_>, leads: bool, now: u64) -> Finalizer {
+        match facts.ruling() {
+            Some(Ruling::Kept) if leads || facts.session.is_some() => return Finalizer::Remove,
+            Some(Ruling::Settling | Ruling::Kept) => return Finalizer::Leave,
+            Some(Ruling::Held(_) | Ruling::Withdrawn) | None => {}
+        }
         let forced = is_forced(facts.remote);
         let Some(session) = facts.session else {
             self.clearing.lost();

@@ -1,6 +1,9 @@
 //! Who the remote is: its certificate, its revocation, and whether two agents claim to be it. Pure.
 
-use super::conditions::{CERTIFICATE_VALID, IDENTITY_CONFLICT, REVOKED, Verdict, last_known, stored, time};
+use super::conditions::{
+    CERTIFICATE_VALID, DELETION_HELD, DELETION_UNCHECKED, IDENTITY_CONFLICT, READY, REVOKED, Verdict, last_known,
+    stored, time,
+};
 use super::facts::Facts;
 use crate::crd::{RemoteIstioStatus, Revocation};
 use crate::events as event;
@@ -133,6 +136,8 @@ pub fn announcements<'a>(
     let announced = [
         (CERTIFICATE_VALID, RENEWAL_OVERDUE, event::Reason::RenewalOverdue),
         (IDENTITY_CONFLICT, TWO_AGENTS, event::Reason::IdentityConflict),
+        (READY, DELETION_HELD, event::Reason::DeletionHeld),
+        (READY, DELETION_UNCHECKED, event::Reason::DeletionHeld),
     ];
     announced
         .into_iter()

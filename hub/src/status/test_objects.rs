@@ -15,6 +15,7 @@ use super::facts::Facts;
 use super::identity::Identity;
 use crate::crd::{FINALIZER, RemoteIstio, RemoteIstioSpec, RemoteIstioStatus, Revocation};
 use crate::index::{Desired, Problem, ServiceDesired};
+use crate::lifecycle::Ruling;
 use crate::registry::Conflict;
 use crate::report::{CertificateReport, LaneReport, SessionEpoch, SessionReport};
 
@@ -90,6 +91,7 @@ impl World {
         world.remote.metadata.generation = Some(2);
         world.desired = Some(Desired {
             deleting: true,
+            deletion: Some(Ruling::Withdrawn),
             lanes: Lane::ALL.map(|lane| (lane, snapshot([]))).into(),
             services: Vec::new(),
             ..desired(2)
@@ -195,6 +197,7 @@ pub(super) fn desired(generation: i64) -> Desired {
         uid: "u1".to_owned(),
         generation,
         deleting: false,
+        deletion: None,
         lanes: BTreeMap::from([
             (Lane::Endpoints, snapshot([(pilot(), endpoints)])),
             (

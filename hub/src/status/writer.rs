@@ -269,7 +269,7 @@ fn announce(events: &Events, remote: &RemoteName, before: Option<&RemoteIstioSta
         return;
     };
     for (reason, note) in announcements(before, status) {
-        warn!(%remote, reason = reason.as_str(), note, "something about the identity of a remote needs a person");
+        warn!(%remote, reason = reason.as_str(), note, "a remote needs a person");
         events.publish(Subject::Remote(remote.clone()), EventKind::Warning, reason, note);
     }
 }

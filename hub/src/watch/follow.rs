@@ -198,7 +198,7 @@ where
             Ended::Expired => info!(kind, namespace, "watch expired, listing again"),
             Ended::Unknown(error) => {
                 self.failed(&format!(
-                    "{error}; is the definition missing? apply deploy/crds/{kind}.yaml"
+                    "{error}; is the definition missing? apply what `remote-istio-hub crd {kind}` prints"
                 ));
                 self.sink.unknown();
             }

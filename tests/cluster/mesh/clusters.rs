@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use support::etcd::Etcd;
-use support::{Cluster, ClusterOptions};
+use support::{AuditLog, Cluster, ClusterOptions};
 use tokio::sync::OnceCell;
 
 /// A central and some remotes.
@@ -36,7 +36,7 @@ impl Clusters {
                 pod_cidr: "10.48.0.0/16".to_owned(),
                 service_cidr: "10.96.0.0/16".to_owned(),
                 controllers: true,
-                audit_log: true,
+                audit: AuditLog::Writes,
                 ..ClusterOptions::named("remote-with-pods").on(clusters.central().etcd())
             };
             let remote = Box::pin(Cluster::start(options)).await.expect("a cluster");
@@ -47,21 +47,46 @@ impl Clusters {
         SHARED.get_or_init(start_all).await
     }
 
+    /// The shared central and a remote whose Services have these ranges; the first says in which family its API server
+    /// stands.
+    pub async fn with_service_ranges(name: &str, ranges: &str) -> Self {
+        let mut clusters = Self::shared().await;
+        clusters.with_shared_remotes = false;
+        let own = if ranges.starts_with("fd") {
+            "fd00::1"
+        } else {
+            "127.0.0.1"
+        };
+        let options = ClusterOptions {
+            service_cidr: ranges.to_owned(),
+            audit: AuditLog::Writes,
+            flags: vec![format!("--advertise-address={own}")],
+            ..ClusterOptions::named(name).on(clusters.central().etcd())
+        };
+        clusters.remotes.push(Cluster::start(options).await.expect("a cluster"));
+        clusters
+    }
+
     /// The shared ones and as many more remotes as are asked for.
     pub async fn with_remotes(name: &str, remotes: usize) -> Self {
         let mut clusters = Self::shared().await;
         let etcd = Arc::clone(clusters.central().etcd());
-        let more = (clusters.remotes()..remotes).map(|index| start(&etcd, format!("{name}-{index}")));
+        let more = (clusters.remotes()..remotes).map(|index| start(&etcd, format!("{name}-{index}"), AuditLog::Writes));
         clusters.remotes = futures::future::join_all(more).await;
         clusters
     }
 
     /// A central and one remote of this test alone.
     pub async fn private(name: &str) -> Self {
+        Self::audited(name, AuditLog::Writes).await
+    }
+
+    /// As [`Self::private`] with this in the audit logs.
+    pub async fn audited(name: &str, audit: AuditLog) -> Self {
         let etcd = Etcd::start().await.expect("etcd");
         let (central, remote) = tokio::join!(
-            start(&etcd, format!("{name}-central")),
-            start(&etcd, format!("{name}-remote"))
+            start(&etcd, format!("{name}-central"), audit),
+            start(&etcd, format!("{name}-remote"), audit)
         );
         Self {
             shared: None,
@@ -99,9 +124,9 @@ impl Clusters {
     }
 }
 
-async fn start(etcd: &Arc<Etcd>, name: String) -> Cluster {
+async fn start(etcd: &Arc<Etcd>, name: String, audit: AuditLog) -> Cluster {
     let options = ClusterOptions {
-        audit_log: true,
+        audit,
         ..ClusterOptions::named(&name).on(etcd)
     };
     Cluster::start(options).await.expect("a cluster")

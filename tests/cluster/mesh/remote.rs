@@ -12,8 +12,8 @@ use support::pair::Agent;
 use support::proxy::Proxy;
 
 use super::objects::{api, cluster_api, json as as_json, object};
-use crate::audit::Audit;
-use crate::record::{AddressLog, ready_addresses};
+use super::super::audit::Audit;
+use super::super::record::{AddressLog, ready_addresses};
 
 /// Kinds that an agent makes.
 const KINDS: [&str; 5] = ["Service", "Endpoints", "EndpointSlice", "ConfigMap", "Deployment"];

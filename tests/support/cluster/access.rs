@@ -1,6 +1,6 @@
 //! Who may speak to a cluster: its certificate, the administrator, tokens of `ServiceAccount`s.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,10 +30,17 @@ pub(super) struct Access {
 }
 
 impl Access {
-    /// Writes keys, certificate, tokens and the administrator's kubeconfig.
-    pub(super) async fn create(name: &str, address: SocketAddr, folder: Arc<Folder>) -> Result<Self> {
+    /// Writes keys, a certificate for these names, tokens and the administrator's kubeconfig.
+    pub(super) async fn create(
+        name: &str,
+        address: SocketAddr,
+        names: Vec<String>,
+        folder: Arc<Folder>,
+    ) -> Result<Self> {
         let authority = Authority::new(&format!("API server of {name}"))?;
-        authority.issue_into(&folder.access("."), &Leaf::uri("").without_uri())?;
+        let mut leaf = Leaf::uri("").without_uri();
+        leaf.names.extend(names);
+        authority.issue_into(&folder.access("."), &leaf)?;
         let accounts = KeyPair::generate().context("making a key")?;
         write(&folder.access("accounts.key"), &accounts.serialize_pem())?;
         write(&folder.access("accounts.pub"), &accounts.public_key_pem())?;
@@ -121,6 +128,24 @@ impl Access {
         write(&path, &text)?;
         Ok(path)
     }
+}
+
+/// What an API server is called: its address, and inside its cluster the Service `kubernetes`, which has the first
+/// address of the range.
+pub(super) fn names(address: SocketAddr, service_cidr: &str) -> Result<Vec<String>> {
+    let base = service_cidr.split('/').next().unwrap_or_default();
+    let base: IpAddr = base
+        .parse()
+        .with_context(|| format!("the range {service_cidr} of Services"))?;
+    let service: IpAddr = match base {
+        IpAddr::V4(base) => Ipv4Addr::from(u32::from(base) + 1).into(),
+        IpAddr::V6(base) => Ipv6Addr::from(u128::from(base) + 1).into(),
+    };
+    Ok(vec![
+        address.ip().to_string(),
+        service.to_string(),
+        "kubernetes.default.svc".to_owned(),
+    ])
 }
 
 fn kubeconfig(cluster: &str, server: &str, ca: &Path, user: &str, namespace: &str, token: &str) -> String {

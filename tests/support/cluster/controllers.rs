@@ -19,6 +19,7 @@ const START_DEADLINE: Duration = Duration::from_secs(90);
 
 pub(super) async fn start(cluster: &Cluster, tools: &Tools, options: &ClusterOptions) -> Result<Vec<Guarded>> {
     let (folder, kubeconfig) = (cluster.folder(), cluster.admin_kubeconfig());
+    let real = options.nodes_reach.is_some();
     let manager = CommandLine::new(
         format!("kube-controller-manager of {}", options.name),
         tools.path(Tool::ControllerManager),
@@ -27,7 +28,7 @@ pub(super) async fn start(cluster: &Cluster, tools: &Tools, options: &ClusterOpt
     .flag("kubeconfig", kubeconfig)
     .flag("service-account-private-key-file", folder.access("accounts.key"))
     .flag("root-ca-file", folder.access("ca.crt"))
-    .flag("controllers", "*,-node-lifecycle-controller")
+    .flag("controllers", if real { "*" } else { "*,-node-lifecycle-controller" })
     .flag("leader-elect", "false")
     .flag("secure-port", "0")
     .flag("kube-api-qps", "200")
@@ -44,22 +45,14 @@ pub(super) async fn start(cluster: &Cluster, tools: &Tools, options: &ClusterOpt
     .flag("leader-elect", "false")
     .flag("secure-port", "0")
     .flag("v", "1");
-    // An empty file in place of the user's own configuration.
-    let configuration = folder.access("kwok.yaml");
-    std::fs::write(&configuration, "").context("writing kwok's configuration")?;
-    let kwok = CommandLine::new(
-        format!("kwok of {}", options.name),
-        tools.path(Tool::Kwok),
-        folder.log("kwok"),
-    )
-    .flag("kubeconfig", kubeconfig)
-    .flag("config", configuration)
-    .flag("manage-all-nodes", "true")
-    .flag("cidr", &options.pod_cidr)
-    .flag("server-address", crate::ports::free()?.to_string());
-    let lines = [manager, scheduler, kwok];
+    let mut lines = vec![manager, scheduler];
+    if !real {
+        lines.push(kwok(cluster, tools, options)?);
+    }
     let processes = lines.iter().map(CommandLine::start).collect::<Result<Vec<_>>>()?;
-    create_node(cluster).await?;
+    if !real {
+        create_node(cluster).await?;
+    }
     let tails = || {
         lines
             .iter()
@@ -67,7 +60,7 @@ pub(super) async fn start(cluster: &Cluster, tools: &Tools, options: &ClusterOpt
             .collect::<Vec<_>>()
     };
     let ready = async {
-        while !is_ready(cluster).await {
+        while !is_ready(cluster, real).await {
             for (process, line) in processes.iter().zip(&lines) {
                 if let Some(code) = process.exited() {
                     bail!("{} ended with code {code}:\n{}", line.name, line.log_tail());
@@ -79,9 +72,30 @@ pub(super) async fn start(cluster: &Cluster, tools: &Tools, options: &ClusterOpt
     };
     match tokio::time::timeout(START_DEADLINE, ready).await {
         Ok(ready) => ready?,
-        Err(_) => bail!("no ready node after {START_DEADLINE:?}:\n{}", tails().join("\n")),
+        Err(_) => bail!(
+            "no default account or no ready node after {START_DEADLINE:?}:\n{}",
+            tails().join("\n")
+        ),
     }
     Ok(processes)
+}
+
+fn kwok(cluster: &Cluster, tools: &Tools, options: &ClusterOptions) -> Result<CommandLine> {
+    let folder = cluster.folder();
+    // An empty file in place of the user's own configuration.
+    let configuration = folder.access("kwok.yaml");
+    std::fs::write(&configuration, "").context("writing kwok's configuration")?;
+    let line = CommandLine::new(
+        format!("kwok of {}", options.name),
+        tools.path(Tool::Kwok),
+        folder.log("kwok"),
+    );
+    Ok(line
+        .flag("kubeconfig", cluster.admin_kubeconfig())
+        .flag("config", configuration)
+        .flag("manage-all-nodes", "true")
+        .flag("cidr", &options.pod_cidr)
+        .flag("server-address", crate::ports::free()?.to_string()))
 }
 
 async fn create_node(cluster: &Cluster) -> Result<()> {
@@ -102,16 +116,20 @@ async fn create_node(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-async fn is_ready(cluster: &Cluster) -> bool {
+/// Real nodes come later, from the caller.
+async fn is_ready(cluster: &Cluster, real: bool) -> bool {
     let client = cluster.admin();
-    let node = Api::<Node>::all(client.clone()).get(NODE).await.ok();
+    let account = Api::<ServiceAccount>::namespaced(client.clone(), "default")
+        .get("default")
+        .await;
+    if real {
+        return account.is_ok();
+    }
+    let node = Api::<Node>::all(client).get(NODE).await.ok();
     let conditions = node
         .and_then(|node| node.status)
         .and_then(|status| status.conditions)
         .unwrap_or_default();
-    let account = Api::<ServiceAccount>::namespaced(client, "default")
-        .get("default")
-        .await;
     account.is_ok()
         && conditions
             .iter()

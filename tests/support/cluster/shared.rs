@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use tokio::sync::OnceCell;
 
-use super::{Cluster, ClusterOptions};
+use super::{AuditLog, Cluster, ClusterOptions};
 use crate::etcd::Etcd;
 
 /// A central and two remotes on one etcd, with audit logs, without controllers: pods are what a test says they are.
@@ -50,7 +50,7 @@ impl Clusters {
             let options = ClusterOptions {
                 pod_cidr: format!("10.{}.0.0/16", 24 + 4 * number),
                 service_cidr: format!("10.{}.0.0/16", 90 + number),
-                audit_log: true,
+                audit: AuditLog::Writes,
                 etcd: Some(Arc::clone(&etcd)),
                 ..ClusterOptions::named(name)
             };

@@ -196,8 +196,7 @@ impl Daemon {
     /// # Errors
     /// It does not answer.
     pub async fn metrics(&self) -> Result<Metrics> {
-        let (_, text) = http::get(self.metrics_address, "/metrics").await?;
-        Ok(Metrics(text))
+        Metrics::scrape(self.metrics_address).await
     }
 
     fn running(&mut self) -> Result<&mut Guarded> {
@@ -211,6 +210,15 @@ impl Daemon {
 pub struct Metrics(String);
 
 impl Metrics {
+    /// Those of a process that serves them there.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn scrape(address: SocketAddr) -> Result<Self> {
+        let (_, text) = http::get(address, "/metrics").await?;
+        Ok(Self(text))
+    }
+
     /// The text as it came.
     #[must_use]
     pub fn text(&self) -> &str {

@@ -32,6 +32,24 @@ pub struct Said {
     pub err: String,
 }
 
+impl Said {
+    /// Whether it ended well.
+    ///
+    /// # Errors
+    /// It did not: the text has all it said.
+    pub fn success(&self, what: &str) -> Result<()> {
+        let Self { code, out, err } = self;
+        ensure!(*code == 0, "{what} ended with {code}: {err}{out}");
+        Ok(())
+    }
+
+    /// All it printed, wherever to.
+    #[must_use]
+    pub fn text(&self) -> String {
+        format!("{}{}", self.out, self.err)
+    }
+}
+
 /// What a remote needs to join.
 #[derive(Debug, Clone)]
 pub struct Invitation {

@@ -1,6 +1,6 @@
 //! One build: locked against a second process, told while it runs, moved into place when it is whole.
 
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use parking_lot::Mutex;
 
 use super::{Tool, say};
+use crate::lock;
 
 /// From one word to a waiting person to the next.
 const TELL_EVERY: Duration = Duration::from_secs(10);
@@ -34,7 +35,8 @@ pub(super) fn ensure(tool: Tool, cache: &Path) -> Result<PathBuf> {
     }
     let folder = path.parent().context("a path with a folder")?;
     fs::create_dir_all(folder).with_context(|| format!("making the tool cache {}", folder.display()))?;
-    let _lock = lock(tool, cache)?;
+    let lock = cache.join(format!("{}.lock", tool.module()));
+    let _lock = lock::hold(&lock, &format!("builds {}", tool.name()))?;
     if path.exists() {
         return Ok(path);
     }
@@ -43,32 +45,6 @@ pub(super) fn ensure(tool: Tool, cache: &Path) -> Result<PathBuf> {
     recipe.build(&unfinished)?;
     fs::rename(&unfinished, &path).with_context(|| format!("moving {} into place", path.display()))?;
     Ok(path)
-}
-
-/// Holds the build of one module for this process until the file is closed.
-fn lock(tool: Tool, cache: &Path) -> Result<File> {
-    let path = cache.join(format!("{}.lock", tool.module()));
-    let file = File::create(&path).with_context(|| format!("making {}", path.display()))?;
-    let started = Instant::now();
-    let mut told = Instant::now();
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("locking {}", path.display()));
-            }
-            Err(TryLockError::WouldBlock) if started.elapsed() > BUILD_LIMIT => {
-                bail!("another process has held {} for an hour: end it", path.display())
-            }
-            Err(TryLockError::WouldBlock) => {
-                if told.elapsed() > TELL_EVERY {
-                    told = Instant::now();
-                    say(&format!("another process builds {}, waiting", tool.name()));
-                }
-                std::thread::sleep(LOOK_EVERY);
-            }
-        }
-    }
 }
 
 /// A Go that can fetch the toolchain that the modules ask for.
@@ -121,7 +97,11 @@ impl Recipe {
             .map(String::from)
             .to_vec();
         flags.push(format!("-ldflags=-s -w{}", stamps(tool, &modules)));
-        let all = [&modules, &sums, &flags.join(" "), tool.package()].join("\n");
+        let mut all = [&modules, &sums, &flags.join(" "), tool.package()].join("\n");
+        // A program of this tree.
+        if tool.package() == "." {
+            all.push_str(&read("main.go")?);
+        }
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, all.as_bytes());
         let digest = digest.as_ref()[..8]
             .iter()
@@ -194,20 +174,55 @@ impl Recipe {
     }
 }
 
-/// The versions that programs say of themselves; without, clients see v0.0.0.
+/// The versions that programs say of themselves; without, clients see v0.0.0, and Helm 3 renders for Kubernetes 1.20.
 fn stamps(tool: Tool, modules: &str) -> String {
-    if tool.module() != "kubernetes" {
-        return String::new();
+    let stamp = |name: String, value: &str| format!(" -X {name}={value}");
+    match tool.module() {
+        "kubernetes" | "kubelet" => {
+            let version = required(modules, "k8s.io/kubernetes");
+            ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"]
+                .map(|package| {
+                    stamp(format!("{package}.gitVersion"), version)
+                        + &stamp(format!("{package}.gitMajor"), "1")
+                        + &stamp(format!("{package}.gitMinor"), minor(version))
+                })
+                .concat()
+        }
+        "helm" => {
+            let kubernetes = ["helm.sh/helm/v3/pkg/lint/rules", "helm.sh/helm/v3/pkg/chartutil"].map(|package| {
+                stamp(format!("{package}.k8sVersionMajor"), "1")
+                    + &stamp(
+                        format!("{package}.k8sVersionMinor"),
+                        minor(required(modules, "k8s.io/client-go")),
+                    )
+            });
+            let version = required(modules, "helm.sh/helm/v3");
+            stamp("helm.sh/helm/v3/internal/version.version".to_owned(), version) + &kubernetes.concat()
+        }
+        "helm4" => stamp(
+            "helm.sh/helm/v4/internal/version.version".to_owned(),
+            required(modules, "helm.sh/helm/v4"),
+        ),
+        _ => String::new(),
     }
-    let version = modules
+}
+
+/// The version of a module that a go.mod requires.
+fn required<'a>(modules: &'a str, module: &str) -> &'a str {
+    modules
         .lines()
-        .find_map(|line| line.trim().strip_prefix("require k8s.io/kubernetes "));
-    let version = version.unwrap_or("v0.0.0").trim();
-    let minor = version.split('.').nth(1).unwrap_or("0");
-    let stamp = |package: &str| {
-        format!(" -X {package}.gitVersion={version} -X {package}.gitMajor=1 -X {package}.gitMinor={minor}")
-    };
-    stamp("k8s.io/component-base/version") + &stamp("k8s.io/client-go/pkg/version")
+        .filter_map(|line| {
+            let line = line.trim();
+            line.strip_prefix("require ").unwrap_or(line).strip_prefix(module)
+        })
+        .find_map(|rest| rest.strip_prefix(' '))
+        .and_then(|rest| rest.split_whitespace().next())
+        .unwrap_or("v0.0.0")
+}
+
+/// The N of vM.N.P.
+fn minor(version: &str) -> &str {
+    version.split('.').nth(1).unwrap_or("0")
 }
 
 /// What the build has said so far.
@@ -307,6 +322,19 @@ mod tests {
         );
         assert!(stamped.contains("gitMinor=37"), "{stamped}");
         assert_eq!(stamps(Tool::Etcd, "require k8s.io/kubernetes v1.37.2"), "");
+    }
+
+    #[test]
+    fn helm_3_is_stamped_with_the_kubernetes_of_its_client() {
+        let modules = "require (\n\thelm.sh/helm/v3 v3.21.4 // indirect\n\tk8s.io/client-go v0.36.1 // indirect\n)\n";
+        let stamped = stamps(Tool::Helm, modules);
+        for expected in [
+            "version.version=v3.21.4",
+            "chartutil.k8sVersionMinor=36",
+            "rules.k8sVersionMinor=36",
+        ] {
+            assert!(stamped.contains(expected), "{stamped}");
+        }
     }
 
     #[test]

@@ -512,7 +512,7 @@ fn foreign_deployment_is_left_alone_and_adopted_when_labelled() {
     bench.pass(60);
     let told = bench.told(&key(Component::Citadel)).unwrap();
     assert_eq!(told.state, ApplyState::Foreign);
-    let owner = names::owner(&settings());
+    let owner = settings().owner;
     let command = format!(
         "kubectl -n istio-system label --overwrite deployment {CITADEL} \
          app.kubernetes.io/managed-by=remote-istio-agent istio.banzaicloud.io/owner={owner}"

@@ -10,7 +10,7 @@ fn other() -> Key {
     Key::endpoints("istio-system", "istio-policy")
 }
 
-fn foreign(name: &ObjectName) -> Resource {
+pub(super) fn foreign(name: &ObjectName) -> Resource {
     let metadata = ObjectMeta {
         namespace: Some(name.namespace.clone()),
         name: Some(name.name.clone()),
@@ -101,7 +101,7 @@ fn object_of_another_mesh_is_foreign() {
     let mut theirs = Bench::on(
         Remote::new(),
         Settings {
-            trust_domain: "other.example".to_owned(),
+            owner: owner_of("other.example", &RemoteName::new("remote-1").unwrap()),
             ..settings()
         },
     );

@@ -193,3 +193,15 @@ async fn only_the_used_token_is_blanked_and_a_missing_secret_is_no_error() {
     secrets.remove(TOKEN);
     secrets.store().blank_token(&used).await.expect("nothing to do");
 }
+
+#[tokio::test]
+async fn cleared_secret_holds_no_key_and_keeps_what_is_somebody_elses() {
+    let secrets = Secrets::new();
+    secrets.hold(&kept());
+    secrets.put(IDENTITY, NEXT_KEY, b"next");
+    secrets.put(IDENTITY, "note", b"theirs");
+    assert_eq!(secrets.store().clear().await, Ok(true));
+    let left = secrets.entries(IDENTITY);
+    assert_eq!(left, Entries::from([("note".to_owned(), b"theirs".to_vec())]));
+    assert_eq!(secrets.store().clear().await, Ok(false));
+}

@@ -730,6 +730,7 @@ fn hub_that_signs_sends_no_remote_with_citadel_anything_before_it_looked_for_the
 fn remote_that_is_deleted_is_not_concerned_by_the_mesh_ca() {
     let mut index = empty().awaiting_mesh_trust();
     index.remotes_listed(vec![deleting(&seed())], 1);
+    withdrawn(&mut index, "r1");
     let published = desired(&index, "r1");
     assert_eq!((published.lanes.len(), published.mesh_ca.clone()), (2, None));
 }

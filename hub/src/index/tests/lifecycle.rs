@@ -1,6 +1,6 @@
 use super::*;
 use crate::crd::DeletionPolicy;
-use crate::lifecycle::Tombstone;
+use crate::lifecycle::{Hold, Tombstone};
 
 fn tombstone(uid: &str, deletion_policy: DeletionPolicy) -> Tombstone {
     Tombstone {
@@ -50,8 +50,63 @@ fn deleted_remote_is_removed_or_orphaned_as_its_spec_says() {
             "orphans nothing while it lives"
         );
         index.remote_applied(deleting(&view), 2);
+        withdrawn(&mut index, "r1");
+        withdrawn(&mut index, "r1");
         assert_eq!(lanes(&index), [(0, true, orphaned); 2], "{policy:?}");
     }
+}
+
+#[test]
+fn deleted_remote_goes_on_as_before_until_it_is_ruled_that_it_is_withdrawn() {
+    let view = pilot_remote();
+    let mut index = index(&[pilot(1)], &[], std::slice::from_ref(&view));
+    let before = Lane::ALL.map(|of| lane(&index, "r1", of));
+    index.remote_applied(deleting(&view), 2);
+    assert_eq!(desired(&index, "r1").deletion, Some(Ruling::Settling));
+    let held = Ruling::Held(Hold::DefinitionEnds);
+    assert_eq!(index.rulings(ruled("r1", held.clone()), 3), touched(&["r1"]));
+    let published = desired(&index, "r1");
+    assert_eq!((published.deleting, &published.deletion), (false, &Some(held.clone())));
+    for (of, before) in Lane::ALL.into_iter().zip(&before) {
+        assert!(Arc::ptr_eq(before, &lane(&index, "r1", of)), "{of}");
+    }
+    index.pod_applied(pilot(2), 4);
+    assert_eq!(
+        addresses(&index, "r1", "istio-pilot"),
+        ["10.0.0.1", "10.0.0.2"],
+        "stale helps nobody"
+    );
+    assert_eq!(index.rulings(ruled("r1", held), 5), touched(&[]));
+    withdrawn(&mut index, "r1");
+    assert_eq!(lanes(&index), [(0, true, false); 2]);
+}
+
+#[test]
+fn ruling_is_for_the_resource_of_one_uid_alone() {
+    let view = pilot_remote();
+    let mut index = index(&[pilot(1)], &[], std::slice::from_ref(&view));
+    index.remote_applied(deleting(&view), 2);
+    withdrawn(&mut index, "r1");
+    let anew = edited(&view, |object| object.metadata.uid = Some("another".to_owned()));
+    index.remote_applied(deleting(&anew), 4);
+    assert_eq!(desired(&index, "r1").deletion, Some(Ruling::Settling));
+    assert_eq!(lane(&index, "r1", Lane::Config).objects().len(), 1);
+}
+
+#[test]
+fn kept_remote_is_sent_nothing_that_changes() {
+    let view = pilot_remote();
+    let mut index = index(&[pilot(1)], &[], std::slice::from_ref(&view));
+    index.remote_applied(deleting(&view), 2);
+    index.rulings(ruled("r1", Ruling::Kept), 3);
+    index.pod_applied(pilot(2), 4);
+    assert_eq!(addresses(&index, "r1", "istio-pilot"), ["10.0.0.1"]);
+    assert!(!desired(&index, "r1").deleting);
+    // A hub that starts now knows of nothing that it was sent.
+    let mut index = empty();
+    index.rulings(ruled("r1", Ruling::Kept), 1);
+    index.remotes_listed(vec![deleting(&view)], 2);
+    assert_eq!(desired(&index, "r1").lanes, BTreeMap::new());
 }
 
 #[test]
@@ -59,6 +114,7 @@ fn change_of_mind_while_it_is_deleted_counts() {
     let view = pilot_remote();
     let mut index = index(&[pilot(1)], &[], std::slice::from_ref(&view));
     index.remote_applied(deleting(&view), 2);
+    withdrawn(&mut index, "r1");
     let changed = edited(&deleting(&view), |object| {
         object.spec.deletion_policy = Some(DeletionPolicy::Orphan);
     });
@@ -111,6 +167,7 @@ fn paused_remote_that_is_deleted_is_cleared() {
     let view = paused(&pilot_remote(), true);
     let mut index = index(&[pilot(1)], &[], std::slice::from_ref(&view));
     index.remote_applied(deleting(&view), 2);
+    withdrawn(&mut index, "r1");
     assert_eq!(lanes(&index), [(0, true, false); 2]);
 }
 

@@ -157,6 +157,7 @@ fn remote_being_deleted_is_sent_explicit_emptiness_that_passes_the_guard() {
     let view = remote("r1", &[enabled("istio-pilot", "istio=pilot")]);
     let mut index = index(&[pilot(1)], &[], std::slice::from_ref(&view));
     assert_eq!(index.remote_applied(deleting(&view), 2), touched(&["r1"]));
+    assert_eq!(withdrawn(&mut index, "r1"), touched(&["r1"]));
     let published = desired(&index, "r1");
     assert!(published.deleting);
     for lane in published.lanes.values() {

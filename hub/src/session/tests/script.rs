@@ -118,6 +118,7 @@ impl World {
             uid: "uid".to_owned(),
             generation: 1,
             deleting: self.deleting,
+            deletion: None,
             lanes: self.lanes.iter().map(|lane| (*lane, self.snapshot(*lane))).collect(),
             problems: vec![],
             services: vec![],

@@ -7,6 +7,8 @@ use super::super::test_objects::{
     CONNECTED_AT, REPLICA, World, condition, desired, injection, lanes, outline, pilot, pilot_service,
 };
 use super::*;
+use crate::index::Desired;
+use crate::lifecycle::{Hold, Ruling};
 
 const NOW: i64 = CONNECTED_AT + 100;
 
@@ -496,6 +498,69 @@ fn deleted_resource_says_what_it_waits_for() {
         assert!(message.contains(part), "{part:?} in {message}");
     }
     assert_eq!(status.error_message.as_ref(), Some(message));
+}
+
+/// Deleted and held for this reason; the agent holds what it held before.
+fn held(hold: Hold) -> World {
+    let mut world = World::deleting();
+    world.desired = Some(Desired {
+        deletion: Some(Ruling::Held(hold)),
+        ..desired(2)
+    });
+    world
+}
+
+#[test]
+fn held_deletion_says_why_and_the_two_ways_on() {
+    for (hold, reason, why) in [
+        (
+            Hold::Many { deleted: 8, limit: 5 },
+            "DeletionHeld",
+            "8 RemoteIstios are being deleted at once, more than 5",
+        ),
+        (Hold::DefinitionEnds, "DeletionHeld", "the CRD is being deleted"),
+        (Hold::DefinitionGone, "DeletionHeld", "the CRD is gone"),
+        (
+            Hold::DefinitionUnread("forbidden".to_owned()),
+            "DeletionUnchecked",
+            "cannot be read (forbidden)",
+        ),
+    ] {
+        let world = held(hold);
+        let status = world.status(NOW);
+        let ready = condition(&status, READY);
+        assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", reason));
+        for part in [
+            why,
+            "kubectl -n istio-system annotate remoteistio remote-1 --overwrite istio.banzaicloud.io/deletion=withdraw",
+            "istio.banzaicloud.io/deletion=keep",
+        ] {
+            assert!(ready.message.contains(part), "{part} in {}", ready.message);
+        }
+        assert_eq!(status.state, Some(State::ReconcileFailed));
+        assert_eq!(status.error_message.as_deref(), Some(ready.message.as_str()));
+    }
+}
+
+#[test]
+fn reason_of_a_hold_outlives_the_hub_that_saw_it_and_an_unknown_word_is_named() {
+    let mut world = held(Hold::Many { deleted: 8, limit: 5 });
+    world.store(NOW);
+    let before = condition(world.remote.status.as_ref().expect("stored"), READY)
+        .message
+        .clone();
+    world.desired.as_mut().expect("computed").deletion = Some(Ruling::Held(Hold::Before));
+    assert_eq!(condition(&world.status(NOW), READY).message, before);
+    let annotation = ("istio.banzaicloud.io/deletion".to_owned(), "yes".to_owned());
+    world.remote.metadata.annotations = Some([annotation].into());
+    let status = world.status(NOW);
+    let ready = condition(&status, READY);
+    assert_eq!(ready.reason, "DeletionHeld");
+    assert!(
+        ready.message.ends_with("\"yes\" in that annotation is neither"),
+        "{}",
+        ready.message
+    );
 }
 
 #[test]

@@ -6,6 +6,7 @@ use remote_istio::model::{ApplyState, Lane};
 use super::super::test_objects::{CONNECTED_AT, World, injection, lanes, pilot};
 use super::*;
 use crate::crd::SessionStatus;
+use crate::lifecycle::Hold;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -127,6 +128,38 @@ fn agent_that_is_away_is_waited_for() {
     world.remote.status.as_mut().expect("stored").session = None;
     world.disconnected_at = Some(CONNECTED_AT);
     assert_eq!(once(&world), Finalizer::Leave, "it was here");
+}
+
+fn ruled(mut world: World, ruling: Ruling) -> World {
+    let desired = world.desired.as_mut().expect("computed");
+    desired.deleting = ruling == Ruling::Withdrawn;
+    desired.deletion = Some(ruling);
+    world
+}
+
+#[test]
+fn finalizer_of_a_resource_that_is_held_or_undecided_stays() {
+    for ruling in [Ruling::Settling, Ruling::Held(Hold::DefinitionEnds)] {
+        let mut world = ruled(emptied(World::deleting()), ruling.clone());
+        assert_eq!(once(&world), Finalizer::Leave, "{ruling:?}");
+        world.session = None;
+        assert_eq!(once(&world), Finalizer::Leave, "{ruling:?}, away");
+    }
+}
+
+#[test]
+fn finalizer_of_a_remote_that_keeps_what_it_has_goes_at_once_without_a_tombstone() {
+    let mut world = ruled(forced("true"), Ruling::Kept);
+    assert_eq!(once(&world), Finalizer::Remove, "the leader, where the agent is away");
+    assert_eq!(Cleanup::default().decide(&world.facts(), false, 0), Finalizer::Leave);
+    world.session = World::deleting().session;
+    assert_eq!(Cleanup::default().decide(&world.facts(), false, 0), Finalizer::Remove);
+}
+
+#[test]
+fn force_goes_before_a_hold_where_the_agent_is_away() {
+    let world = ruled(forced("true"), Ruling::Held(Hold::DefinitionEnds));
+    assert_eq!(once(&world), Finalizer::Force);
 }
 
 /// Deleted by force, and no agent is here.

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use remote_istio::enrolment::Token;
+use remote_istio::enrolment::{Token, certificate_pem};
 use remote_istio::identity::RemoteName;
 
 use super::*;
@@ -167,7 +167,10 @@ async fn central_keeps_the_hash_of_a_token_and_nothing_else_of_it() {
     let pin = format!("sha256:{}", "0".repeat(64));
     let link = json!({
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": LINK_CONFIG_MAP},
-        "data": {"pin": pin, "enrolments": "hub.test:8443", "trust-domain": "mesh.test"},
+        "data": {
+            "pin": pin, "ca.crt": certificate_pem(b"a root"), "hubs": "hub.test:8444", "enrolments": "hub.test:8443",
+            "trust-domain": "mesh.test",
+        },
     });
     let review = json!({
         "apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview", "metadata": {},
@@ -180,6 +183,7 @@ async fn central_keeps_the_hash_of_a_token_and_nothing_else_of_it() {
         lifetime: Duration::from_hours(1),
         approval: Approval::Manual,
         cluster_uid: Some("uid".to_owned()),
+        chart: "agent".to_owned(),
         output: TokenOutput::Token,
     };
     let shown = tokens::create(&central, &request).await.expect("made");

@@ -1,0 +1,10 @@
+//! The life of the two releases: join, upgrade, rollback, uninstall, install again, and other versions of either end.
+
+pub mod record;
+pub mod stage;
+
+mod connection;
+mod definitions;
+mod uninstall;
+mod upgrade;
+mod versions;

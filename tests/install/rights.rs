@@ -1,0 +1,169 @@
+//! Least privilege, proven: hub and agent live through everything they do, under the accounts and roles of their charts, on
+//! API servers that note every question of theirs; then what was used is held against what is granted, both ways.
+//!
+//! The roles of the components are not for us: no image of the 1.0 line runs here. They are held to a list.
+
+mod case;
+mod chart;
+mod components_roles;
+mod log;
+mod rule;
+mod scenarios;
+mod static_checks;
+
+use case::Case;
+use serde_json::json;
+use support::pair::HubTrust;
+
+use crate::cluster::mesh::{CITADEL, INJECTOR, Setup, run};
+use scenarios::{apart, commands, components, everyday, leaving, mesh_trust};
+
+/// What an agent asks for only to see whether it may run components.
+const LOOKS_FOR_COMPONENTS: &[(&str, &str)] = &[
+    ("list", "deployments.apps"),
+    ("list", "mutatingwebhookconfigurations.admissionregistration.k8s.io"),
+];
+
+/// An agent whose chart has no components, without the webhook.
+const LOOKS_FOR_WEBHOOKS: &[(&str, &str)] = &[("list", "mutatingwebhookconfigurations.admissionregistration.k8s.io")];
+
+// Turns red when: a verb is added to a role, is taken away from one, or is used by new code without being granted.
+#[test]
+fn roles_of_hub_and_agent_are_what_they_use_where_remotes_join() {
+    run(async {
+        let case = Case::new("istio-system").refused(LOOKS_FOR_COMPONENTS);
+        let mut mesh = case.joinable(HubTrust::Made).await;
+        commands::leave_ended_tokens(&mesh).await;
+        let operator = commands::operator(&mesh).await;
+        commands::join(&mut mesh, &operator).await;
+        everyday::lives(&mesh).await;
+        commands::others_join(&mesh, &operator).await;
+        everyday::restarts(&mut mesh).await;
+        commands::take_back(&mesh, &operator).await;
+        commands::change_ca(&mesh, &operator).await;
+        everyday::is_left_behind(&mut mesh).await;
+        commands::until_events_are_counted(&mesh).await;
+        commands::until_ended_tokens_are_gone(&mesh).await;
+        case.compare(&mesh).await;
+    });
+}
+
+// Turns red when: a hub that reads a CA of somebody else may write it, or may not read it.
+#[test]
+fn roles_of_a_hub_whose_ca_is_brought_are_what_it_uses() {
+    run(async {
+        let case = Case::new("rights-brought")
+            .hub(&[r#"linkCA.mode="secret""#])
+            .refused(LOOKS_FOR_COMPONENTS);
+        let mut mesh = case.joinable(HubTrust::Brought).await;
+        commands::leave_ended_tokens(&mesh).await;
+        let operator = commands::operator(&mesh).await;
+        commands::join(&mut mesh, &operator).await;
+        everyday::lives(&mesh).await;
+        commands::others_join(&mesh, &operator).await;
+        everyday::restarts(&mut mesh).await;
+        commands::take_back(&mesh, &operator).await;
+        everyday::is_left_behind(&mut mesh).await;
+        commands::until_events_are_counted(&mesh).await;
+        commands::until_ended_tokens_are_gone(&mesh).await;
+        case.compare(&mesh).await;
+    });
+}
+
+// Turns red when: the roles that components, files or the mesh's CA take differ from what is used.
+#[test]
+fn roles_with_both_components_and_the_mesh_ca_are_what_is_used() {
+    run(async {
+        let case = Case::new("rights-whole").files().hub(&["meshCA.sign=true"]).agent(&[
+            "components.citadel.enabled=true",
+            "components.sidecarInjector.enabled=true",
+        ]);
+        let mut mesh = case.with_files(Setup::components()).await;
+        let operator = commands::operator(&mesh).await;
+        mesh_trust::begins(&mesh).await;
+        everyday::lives(&mesh).await;
+        everyday::restarts(&mut mesh).await;
+        mesh.merge_spec(0, json!({"citadel": {}, "sidecarInjector": {}})).await;
+        let serving = components::stand(&mesh, &[CITADEL, INJECTOR]).await;
+        mesh_trust::changes(&mesh, &operator).await;
+        everyday::leaves(&mut mesh).await;
+        drop(serving);
+        everyday::is_left_behind(&mut mesh).await;
+        case.compare(&mesh).await;
+    });
+}
+
+// Turns red when: Citadel alone brings rights of the injector.
+#[test]
+fn roles_with_citadel_alone_are_what_is_used() {
+    run(one_component("rights-citadel", "citadel", CITADEL, LOOKS_FOR_WEBHOOKS));
+}
+
+// Turns red when: the injector alone brings rights of Citadel.
+#[test]
+fn roles_with_the_injector_alone_are_what_is_used() {
+    run(one_component("rights-injector", "sidecarInjector", INJECTOR, &[]));
+}
+
+async fn one_component(
+    namespace: &'static str,
+    block: &str,
+    component: &'static str,
+    refused: &'static [(&'static str, &'static str)],
+) {
+    let value = format!("components.{block}.enabled=true");
+    let case = Case::new(namespace)
+        .files()
+        .hub(&["meshCA.sign=true"])
+        .agent(&[&value])
+        .only("remote-istio-agent")
+        .refused(refused);
+    let setup = Setup::components().with_policy(json!({"components": [block]}));
+    let mut mesh = case.with_files(setup).await;
+    mesh_trust::begins(&mesh).await;
+    everyday::lives(&mesh).await;
+    everyday::restarts(&mut mesh).await;
+    mesh.merge_spec(0, json!({block: {}})).await;
+    let serving = components::stand(&mesh, &[component]).await;
+    everyday::leaves(&mut mesh).await;
+    drop(serving);
+    case.compare(&mesh).await;
+}
+
+// Turns red when: namespaces of services are served without their Roles, or the own one is served though it is not named.
+#[test]
+fn roles_of_service_namespaces_are_what_is_used() {
+    run(async {
+        let elsewhere = "rights-elsewhere";
+        let values = format!(r#"serviceNamespaces=["{elsewhere}"]"#);
+        let case = Case::new("rights-apart")
+            .files()
+            .hub(&[&values])
+            .agent(&[&values])
+            .in_service_namespace(elsewhere)
+            .refused(LOOKS_FOR_COMPONENTS);
+        let mut mesh = case.prepare(Setup::default()).await;
+        apart::look_elsewhere(&mut mesh, elsewhere);
+        mesh.start_hub().await;
+        mesh.start_agent(0).await;
+        apart::lives(&mesh, elsewhere).await;
+        case.compare(&mesh).await;
+    });
+}
+
+// Turns red when: the account of the uninstallation may do more than let go, or may not let go of everything.
+#[test]
+fn roles_of_the_uninstallation_are_what_it_uses() {
+    run(async {
+        let case = Case::new("rights-leaving")
+            .files()
+            .agent(&[r#"onUninstall="Remove""#])
+            .only("remote-istio-agent-leave")
+            .refused(LOOKS_FOR_COMPONENTS);
+        let mut mesh = case.with_files(Setup::default()).await;
+        everyday::lives(&mesh).await;
+        everyday::leaves(&mut mesh).await;
+        leaving::is_uninstalled(&mut mesh, &[]).await;
+        case.compare(&mesh).await;
+    });
+}

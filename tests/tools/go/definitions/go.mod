@@ -1,0 +1,8 @@
+module remote-istio/tools/definitions
+
+go 1.26.8
+
+require (
+	github.com/prometheus-operator/prometheus-operator v0.85.0
+	sigs.k8s.io/gateway-api v1.5.1
+)

@@ -1,0 +1,3 @@
+module remote-istio/tools/pod
+
+go 1.26.0
