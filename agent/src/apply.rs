@@ -130,7 +130,21 @@ impl Applier {
         let api = self.api::<K>(&namespace);
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         let patch = Patch::Apply(&object);
-        let written = api.patch(&name, &parameters, &patch).await?;
+        let written = match api.patch(&name, &parameters, &patch).await {
+            Ok(written) => written,
+            // What the POST set is not for an apply to take away, and it may stand in the way: a port of the same name
+            // with another number.
+            Err(refused) if is_invalid(&refused) => {
+                if !take_over(&api, &object).await? {
+                    return Err(refused);
+                }
+                return api
+                    .patch(&name, &parameters, &patch)
+                    .await
+                    .map(Observable::into_resource);
+            }
+            Err(error) => return Err(error),
+        };
         let Some(joined) = ownership::joined(written.meta()) else {
             return Ok(written.into_resource());
         };
@@ -185,6 +199,25 @@ impl Applier {
     fn api<K: Observable>(&self, namespace: &str) -> Api<K> {
         K::api(self.client.clone(), namespace)
     }
+}
+
+/// Makes what the agent posted its own to take away. Says whether there was anything of the kind.
+async fn take_over<K: Observable>(api: &Api<K>, object: &K) -> Result<bool, Error> {
+    let ObjectName { name, .. } = object.object_name();
+    // Changes nothing and answers with the object: this takes no right to get it.
+    let nothing = json!({"metadata": {"uid": object.meta().uid}});
+    let stands = api
+        .patch(&name, &PatchParams::default(), &Patch::Merge(&nothing))
+        .await?;
+    let Some(joined) = ownership::joined(stands.meta()) else {
+        return Ok(false);
+    };
+    let joined = api.patch(&name, &PatchParams::default(), &Patch::Merge(&joined)).await;
+    joined.map(|_| true)
+}
+
+fn is_invalid(error: &Error) -> bool {
+    matches!(error, Error::Api(status) if status.code == 422)
 }
 
 /// Exactly the labels the agent owns. The UID keeps the apply from creating a namespace, and from labelling one that

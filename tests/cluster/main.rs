@@ -27,6 +27,7 @@ mod mesh_trust;
 mod moves;
 mod partitions;
 mod policy;
+mod ports;
 mod processes;
 mod raw_client;
 mod rbac;

@@ -11,38 +11,39 @@ mod rule;
 mod scenarios;
 mod static_checks;
 
-use case::Case;
+use case::{ANY, Case, Refused};
 use serde_json::json;
 use support::pair::HubTrust;
 
 use crate::cluster::mesh::{CITADEL, INJECTOR, Setup, run};
 use scenarios::{apart, commands, components, everyday, leaving, mesh_trust};
 
-/// What an agent asks for only to see whether it may run components.
-const LOOKS_FOR_COMPONENTS: &[(&str, &str)] = &[
-    ("list", "deployments.apps"),
-    ("list", "mutatingwebhookconfigurations.admissionregistration.k8s.io"),
-];
+/// What an agent asks for only to see whether it may run components: Deployments and webhooks, and the mesh's CA.
+const DEPLOYMENTS: Refused = ("list", "deployments.apps", "");
+const WEBHOOKS: Refused = ("list", "mutatingwebhookconfigurations.admissionregistration.k8s.io", "");
+const CACERTS: Refused = ("get", "secrets", "cacerts");
+const COMPONENTS: &[Refused] = &[DEPLOYMENTS, WEBHOOKS, CACERTS];
 
-/// An agent whose chart has no components, without the webhook.
-const LOOKS_FOR_WEBHOOKS: &[(&str, &str)] = &[("list", "mutatingwebhookconfigurations.admissionregistration.k8s.io")];
+/// Services, and what is behind them.
+const SERVED: &[&str] = &["pods", "services", "endpoints", "endpointslices"];
 
 // Turns red when: a verb is added to a role, is taken away from one, or is used by new code without being granted.
 #[test]
 fn roles_of_hub_and_agent_are_what_they_use_where_remotes_join() {
     run(async {
-        let case = Case::new("istio-system").refused(LOOKS_FOR_COMPONENTS);
+        let case = Case::new("istio-system").refused(COMPONENTS);
         let mut mesh = case.joinable(HubTrust::Made).await;
         commands::leave_ended_tokens(&mesh).await;
         let operator = commands::operator(&mesh).await;
         commands::join(&mut mesh, &operator).await;
         everyday::lives(&mesh).await;
-        commands::others_join(&mesh, &operator).await;
         everyday::restarts(&mut mesh).await;
+        commands::others_join(&mesh, &operator).await;
         commands::take_back(&mesh, &operator).await;
         commands::change_ca(&mesh, &operator).await;
+        everyday::leaves(&mut mesh).await;
         everyday::is_left_behind(&mut mesh).await;
-        commands::until_events_are_counted(&mesh).await;
+        commands::until_events_are_counted(&mesh, "Joined").await;
         commands::until_ended_tokens_are_gone(&mesh).await;
         case.compare(&mesh).await;
     });
@@ -54,17 +55,18 @@ fn roles_of_a_hub_whose_ca_is_brought_are_what_it_uses() {
     run(async {
         let case = Case::new("rights-brought")
             .hub(&[r#"linkCA.mode="secret""#])
-            .refused(LOOKS_FOR_COMPONENTS);
+            .refused(COMPONENTS);
         let mut mesh = case.joinable(HubTrust::Brought).await;
         commands::leave_ended_tokens(&mesh).await;
         let operator = commands::operator(&mesh).await;
         commands::join(&mut mesh, &operator).await;
         everyday::lives(&mesh).await;
-        commands::others_join(&mesh, &operator).await;
         everyday::restarts(&mut mesh).await;
+        commands::others_join(&mesh, &operator).await;
         commands::take_back(&mesh, &operator).await;
+        everyday::leaves(&mut mesh).await;
         everyday::is_left_behind(&mut mesh).await;
-        commands::until_events_are_counted(&mesh).await;
+        commands::until_events_are_counted(&mesh, "Joined").await;
         commands::until_ended_tokens_are_gone(&mesh).await;
         case.compare(&mesh).await;
     });
@@ -89,6 +91,8 @@ fn roles_with_both_components_and_the_mesh_ca_are_what_is_used() {
         everyday::leaves(&mut mesh).await;
         drop(serving);
         everyday::is_left_behind(&mut mesh).await;
+        commands::cut_off_without_tokens(&mesh, &operator).await;
+        commands::until_events_are_counted(&mesh, "MeshCaSigned").await;
         case.compare(&mesh).await;
     });
 }
@@ -96,21 +100,21 @@ fn roles_with_both_components_and_the_mesh_ca_are_what_is_used() {
 // Turns red when: Citadel alone brings rights of the injector.
 #[test]
 fn roles_with_citadel_alone_are_what_is_used() {
-    run(one_component("rights-citadel", "citadel", CITADEL, LOOKS_FOR_WEBHOOKS));
+    run(one_component("rights-citadel", "citadel", CITADEL, &[WEBHOOKS]));
 }
 
 // Turns red when: the injector alone brings rights of Citadel.
 #[test]
 fn roles_with_the_injector_alone_are_what_is_used() {
-    run(one_component("rights-injector", "sidecarInjector", INJECTOR, &[]));
+    run(one_component(
+        "rights-injector",
+        "sidecarInjector",
+        INJECTOR,
+        &[CACERTS],
+    ));
 }
 
-async fn one_component(
-    namespace: &'static str,
-    block: &str,
-    component: &'static str,
-    refused: &'static [(&'static str, &'static str)],
-) {
+async fn one_component(namespace: &'static str, block: &str, component: &'static str, refused: &[Refused]) {
     let value = format!("components.{block}.enabled=true");
     let case = Case::new(namespace)
         .files()
@@ -141,7 +145,10 @@ fn roles_of_service_namespaces_are_what_is_used() {
             .hub(&[&values])
             .agent(&[&values])
             .in_service_namespace(elsewhere)
-            .refused(LOOKS_FOR_COMPONENTS);
+            .resources(SERVED)
+            .refused(COMPONENTS)
+            // It looks whether it may run components, whose Services are in its own namespace.
+            .refused(&[("list", "services", "")]);
         let mut mesh = case.prepare(Setup::default()).await;
         apart::look_elsewhere(&mut mesh, elsewhere);
         mesh.start_hub().await;
@@ -156,14 +163,21 @@ fn roles_of_service_namespaces_are_what_is_used() {
 fn roles_of_the_uninstallation_are_what_it_uses() {
     run(async {
         let case = Case::new("rights-leaving")
-            .files()
             .agent(&[r#"onUninstall="Remove""#])
             .only("remote-istio-agent-leave")
-            .refused(LOOKS_FOR_COMPONENTS);
-        let mut mesh = case.with_files(Setup::default()).await;
+            .refused(COMPONENTS)
+            .refused(&[
+                ("patch", "services", ANY),
+                ("patch", "endpoints", ANY),
+                ("patch", "endpointslices.discovery.k8s.io", ANY),
+            ]);
+        let mut mesh = case.joinable(HubTrust::Made).await;
+        let operator = commands::operator(&mesh).await;
+        commands::join(&mut mesh, &operator).await;
         everyday::lives(&mesh).await;
         everyday::leaves(&mut mesh).await;
-        leaving::is_uninstalled(&mut mesh, &[]).await;
+        leaving::is_uninstalled(&mut mesh).await;
+        leaving::is_uninstalled_half_way(&mut mesh).await;
         case.compare(&mesh).await;
     });
 }

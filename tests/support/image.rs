@@ -4,6 +4,7 @@ mod archive;
 mod elf;
 mod programs;
 mod reference;
+mod sources;
 
 #[cfg(test)]
 mod tests;

@@ -78,7 +78,7 @@ pub fn run_check(check: &Check) -> ExitCode {
         }
     };
     let mut report = Report::default();
-    let in_time = runtime.block_on(timeout(check.timeout, carry_out(check, &mut report)));
+    let in_time = runtime.block_on(async { timeout(check.timeout, carry_out(check, &mut report)).await });
     if in_time.is_err() {
         let text = format!("not done within {}", humantime::format_duration(check.timeout));
         report.line(Verdict::Fails, "time", &text);

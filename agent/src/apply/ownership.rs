@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::FIELD_MANAGER;
 
-/// The merge patch that joins the agent's two entries, where there are two. The version in it makes it fail when
-/// the object has changed since.
+/// The merge patch that joins the agent's two entries; where nothing was applied yet, the one of the POST becomes that of
+/// an apply. The version in it makes it fail when the object has changed since.
 pub(super) fn joined(metadata: &ObjectMeta) -> Option<Value> {
     let entries = metadata.managed_fields.as_ref()?;
     let ours = |entry: &ManagedFieldsEntry, operation: &str| {
@@ -22,11 +22,18 @@ pub(super) fn joined(metadata: &ObjectMeta) -> Option<Value> {
     let posted = entries.iter().find(|entry| ours(entry, "Update"))?;
     let posted_fields = posted.fields_v1.as_ref()?;
     let mut kept: Vec<ManagedFieldsEntry> = entries.iter().filter(|entry| !ours(entry, "Update")).cloned().collect();
-    let applied = kept
-        .iter_mut()
-        .find(|entry| ours(entry, "Apply") && entry.api_version == posted.api_version)?;
-    let FieldsV1(fields) = applied.fields_v1.as_mut()?;
-    unite(fields, &posted_fields.0);
+    if let Some(applied) = kept.iter_mut().find(|entry| ours(entry, "Apply")) {
+        if applied.api_version != posted.api_version {
+            return None;
+        }
+        let FieldsV1(fields) = applied.fields_v1.as_mut()?;
+        unite(fields, &posted_fields.0);
+    } else {
+        kept.push(ManagedFieldsEntry {
+            operation: Some("Apply".to_owned()),
+            ..posted.clone()
+        });
+    }
     let version = metadata.resource_version.as_deref()?;
     Some(json!({"metadata": {"resourceVersion": version, "managedFields": kept}}))
 }
@@ -74,13 +81,24 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_joined_where_there_is_one_entry() {
+    fn what_was_only_posted_becomes_what_was_applied() {
+        let fields = json!({"f:spec": {"f:ports": {"k:1": {".": {}}}}});
+        let other = entry("other", "Update", &fields);
+        let before = metadata(&[entry(FIELD_MANAGER, "Update", &fields), other.clone()]);
+        let after = json!({"metadata": {
+            "resourceVersion": "7",
+            "managedFields": [other, entry(FIELD_MANAGER, "Apply", &fields)],
+        }});
+        assert_eq!(joined(&before), Some(after));
+    }
+
+    #[test]
+    fn nothing_is_joined_where_nothing_was_posted() {
         let fields = json!({"f:spec": {}});
         let one = [
             entry(FIELD_MANAGER, "Apply", &fields),
             entry("other", "Update", &fields),
         ];
         assert_eq!(joined(&metadata(&one)), None);
-        assert_eq!(joined(&metadata(&[entry(FIELD_MANAGER, "Update", &fields)])), None);
     }
 }

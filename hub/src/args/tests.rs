@@ -401,6 +401,7 @@ fn page_of_flags_has_the_help_of_every_command() {
         "join deny",
         "revoke",
         "release",
+        "check",
         "identity list",
         "ca show",
         "ca begin",

@@ -9,7 +9,8 @@ mod world;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::figures::Figures;
 use crate::steps::Walk;
@@ -26,7 +27,7 @@ async fn main() -> ExitCode {
     // An orderly end also after a Ctrl-C: the control groups of the nodes go with the nodes.
     let walked = tokio::select! {
         walked = walk(&terminal) => walked,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        told = interrupted() => told,
     };
     match walked {
         Ok(()) => {
@@ -38,6 +39,16 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Comes back when a person or a machine ends the run.
+async fn interrupted() -> Result<()> {
+    let mut ended = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    tokio::select! {
+        pressed = tokio::signal::ctrl_c() => pressed.context("listening for Ctrl-C")?,
+        _ = ended.recv() => {}
+    }
+    bail!("interrupted")
 }
 
 async fn walk(terminal: &Terminal) -> Result<()> {

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role};
-use kube::api::{Patch, PatchParams};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 use support::release::{Chart, Release};
@@ -301,7 +301,7 @@ async fn notes_say_what_is_missing() -> Result<()> {
         "metadata": {"name": "remote-istio-agent-token"}, "data": {"token": "dG9rZW4="},
     }))?;
     Api::namespaced(cluster.admin(), "mesh-2")
-        .create(&Default::default(), &token)
+        .create(&PostParams::default(), &token)
         .await?;
     let disallowed = json!({"components": {"citadel": {"enabled": true}}, "policy": {"components": []}});
     let said = release.try_upgrade(&values(&disallowed)).await?;
@@ -374,7 +374,7 @@ async fn value_that_cannot_be_is_refused_by_its_name() -> Result<()> {
     }
     let deployments = Api::<k8s_openapi::api::apps::v1::Deployment>::namespaced(cluster.admin(), NAMESPACE);
     assert_eq!(
-        deployments.list(&Default::default()).await?.items.len(),
+        deployments.list(&ListParams::default()).await?.items.len(),
         0,
         "nothing was installed by halves"
     );

@@ -9,7 +9,7 @@ use support::tools::Tool;
 
 use crate::life::stage::{REMOTE, Stage, hub_values, invite, join, run, with};
 
-/// The defaults: a LoadBalancer whose address comes when it comes, or never.
+/// The defaults: a `LoadBalancer` whose address comes when it comes, or never.
 #[test]
 fn hub_without_an_address_runs_and_says_what_is_missing_until_there_is_one() -> Result<()> {
     run(async {
@@ -32,7 +32,7 @@ fn hub_without_an_address_runs_and_says_what_is_missing_until_there_is_one() -> 
 
         let said = hub.pod()?.exec(&["token", "create", REMOTE]).await?;
         assert_ne!(said.code, 0, "{}", said.out);
-        for words in ["address", "remote-istio-hub", "LoadBalancer"] {
+        for words in ["no public address", "service remote-istio-hub", "load balancer"] {
             assert!(said.err.contains(words), "it says {words}: {}", said.err);
         }
         let (said, runs) = hub.test().await?;
@@ -67,7 +67,7 @@ fn hub_without_an_address_runs_and_says_what_is_missing_until_there_is_one() -> 
     })
 }
 
-/// NodePort and Gateway have no address that anybody could follow.
+/// `NodePort` and `Gateway` have no address that anybody could follow.
 #[test]
 fn exposure_without_hosts_where_they_are_needed_is_refused_by_name() -> Result<()> {
     run(async {

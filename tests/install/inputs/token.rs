@@ -23,7 +23,9 @@ async fn says(pod: &Pod, words: &[&str]) {
     eventually(&format!("the agent says {words:?}"), || async {
         let answer = support::http::get(pod.metrics_address(), "/readyz").await;
         let ready = answer.map_or_else(|error| format!("{error:#}"), |(code, body)| format!("{code} {body}"));
-        let text = format!("{ready}\n{}", pod.log());
+        // The log is made by the shell that starts the process: it may not be there yet.
+        let log = std::fs::read_to_string(pod.log_path()).unwrap_or_default();
+        let text = format!("{ready}\n{log}");
         let holds = words.iter().all(|word| text.contains(word));
         seen(holds, ()).map_err(|_| format!("{ready}\n{}", pod.command().log_tail()))
     })
@@ -50,7 +52,7 @@ fn expired_token_is_said_to_be_one_and_a_fresh_one_is_taken_without_a_restart() 
         let listed = || async {
             let said = hub.pod().expect("runs").exec(&["token", "list"]).await;
             let text = said.map_or_else(|error| format!("{error:#}"), |said| said.out);
-            seen(text.contains("expired"), text)
+            seen(text.contains("Expired"), text)
         };
         eventually("the token has expired", listed).await;
         let mut agent = started(&stage.remote, &invitation).await?;

@@ -103,7 +103,7 @@ fn second_hub_in_another_namespace_is_told_whose_the_crds_are() -> Result<()> {
         let said = second.try_install(&values).await?;
         assert_ne!(said.code, 0, "{}", said.text());
         assert!(
-            said.err.contains("remoteistios") || said.err.contains("crds.install"),
+            said.err.contains("istio.banzaicloud.io") && said.err.contains(NAMESPACE),
             "{}",
             said.err
         );

@@ -13,6 +13,7 @@ use kube::{Api, Client, ResourceExt as _, discovery};
 use serde_json::{Value, json};
 use support::deploy::NAMESPACE;
 use support::eventually::{eventually, seen};
+use support::mesh_ca::MeshCa;
 use support::release::{Chart, Pod, Release};
 use support::tools::Tool;
 use support::{Cluster, ClusterOptions, ports};
@@ -123,6 +124,23 @@ impl Stage {
         });
         support::manifest::apply(&self.central.admin(), object).await?;
         Ok(())
+    }
+
+    /// A mesh CA on central, as Citadel there makes one.
+    pub async fn put_mesh_ca(&self) -> Result<()> {
+        let central = self.central.admin();
+        support::deploy::namespace(&central, NAMESPACE).await?;
+        let data: serde_json::Map<String, Value> = MeshCa::self_signed("central")?
+            .data()
+            .into_iter()
+            .map(|(key, text)| (key.to_owned(), json!(text)))
+            .collect();
+        let metadata = json!({"name": "istio-ca-secret", "namespace": NAMESPACE});
+        create(
+            &central,
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data}),
+        )
+        .await
     }
 
     /// Waits until the condition Ready of the `RemoteIstio` is so, and returns its status.

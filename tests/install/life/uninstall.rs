@@ -8,13 +8,30 @@ use support::release::{Chart, Release};
 use support::tools::Tool;
 
 use super::record::{Record, owned};
-use super::stage::{CA_SECRET, IDENTITY_SECRET, Pair, REMOTE, Stage, object, run, secret, with};
+use super::stage::{CA_SECRET, IDENTITY_SECRET, Pair, REMOTE, Stage, object, run, secret};
 
 const CRD: (&str, &str) = ("apiextensions.k8s.io/v1", "CustomResourceDefinition");
 
-/// With Citadel, so that there is more than services to keep.
-fn with_citadel() -> serde_json::Value {
-    json!({"components": {"citadel": {"enabled": true}}})
+/// With Citadel and a CA for it, so that there is more than services to keep.
+async fn joined_with_citadel<'a>(stage: &'a Stage, helm: Tool, on_uninstall: &str) -> Result<Pair<'a>> {
+    stage.put_mesh_ca().await?;
+    let hub = json!({"meshCA": {"sign": true}});
+    let agent = json!({"components": {"citadel": {"enabled": true}}, "onUninstall": on_uninstall});
+    let pair = Pair::joined(stage, helm, hub, agent).await?;
+    stage
+        .apply_remote_istio(json!({"citadel": {"replicaCount": 1}}))
+        .await?;
+    let remote = stage.remote.admin();
+    eventually("Citadel is deployed", || async {
+        let owned = owned(&remote).await.map_err(|error| format!("{error:#}"))?;
+        seen(
+            owned.contains_key("Deployment istio-citadel"),
+            owned.into_keys().collect::<Vec<_>>(),
+        )
+        .map_err(|seen| format!("{seen}\n{}", stage.log_tails()))
+    })
+    .await;
+    Ok(pair)
 }
 
 async fn hub_leaves_and_comes_back(helm: Tool) -> Result<()> {
@@ -67,13 +84,10 @@ fn hub_uninstalled_first_leaves_everything_and_comes_back_with_helm_4() -> Resul
 
 async fn agent_leaves_and_comes_back(helm: Tool) -> Result<()> {
     let stage = Stage::start().await?;
-    let mut pair = Pair::joined(&stage, helm, json!({}), with_citadel()).await?;
-    stage
-        .apply_remote_istio(json!({"citadel": {"replicaCount": 1}}))
-        .await?;
+    let mut pair = joined_with_citadel(&stage, helm, "Keep").await?;
     let remote = stage.remote.admin();
-    until_owned(&stage, "Deployment istio-citadel").await?;
     let identity = secret(&remote, IDENTITY_SECRET).await?;
+    let intermediate = secret(&remote, "cacerts").await?;
     let record = Record::start(&remote).await?;
 
     let hooks = pair.agent.uninstall().await?;
@@ -82,6 +96,7 @@ async fn agent_leaves_and_comes_back(helm: Tool) -> Result<()> {
     assert!(kept.contains_key("Deployment istio-citadel"), "{kept:?}");
     assert_eq!(stage.addresses().await?, ["10.24.0.1"]);
     assert_eq!(secret(&remote, IDENTITY_SECRET).await?, identity);
+    assert_eq!(secret(&remote, "cacerts").await?, intermediate);
     // Citadel runs on, so it needs what it runs under.
     for (version, kind, name) in [
         ("v1", "ServiceAccount", "istio-citadel-service-account"),
@@ -130,13 +145,8 @@ fn agent_uninstalled_first_leaves_everything_and_goes_on_with_helm_4() -> Result
 
 async fn agent_takes_everything_with_it(helm: Tool) -> Result<()> {
     let stage = Stage::start().await?;
-    let values = with(&with_citadel(), json!({"onUninstall": "Remove"}));
-    let mut pair = Pair::joined(&stage, helm, json!({}), values).await?;
-    stage
-        .apply_remote_istio(json!({"citadel": {"replicaCount": 1}}))
-        .await?;
+    let mut pair = joined_with_citadel(&stage, helm, "Remove").await?;
     let remote = stage.remote.admin();
-    until_owned(&stage, "Deployment istio-citadel").await?;
     let foreign = json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "of-a-user", "namespace": NAMESPACE},
         "spec": {"ports": [{"port": 80}]},
@@ -172,6 +182,7 @@ async fn agent_takes_everything_with_it(helm: Tool) -> Result<()> {
         ),
         ("rbac.authorization.k8s.io/v1", "ClusterRole", "remote-istio-agent"),
         ("rbac.authorization.k8s.io/v1", "Role", "remote-istio-agent"),
+        ("v1", "Secret", "cacerts"),
         ("batch/v1", "Job", "remote-istio-agent-leave"),
     ] {
         assert!(
@@ -203,15 +214,4 @@ fn agent_uninstalled_with_remove_leaves_nothing_of_its_own_with_helm_3() -> Resu
 #[test]
 fn agent_uninstalled_with_remove_leaves_nothing_of_its_own_with_helm_4() -> Result<()> {
     run(agent_takes_everything_with_it(Tool::Helm4))
-}
-
-async fn until_owned(stage: &Stage, name: &str) -> Result<()> {
-    let remote = stage.remote.admin();
-    eventually(&format!("the agent owns {name}"), || async {
-        let owned = owned(&remote).await.map_err(|error| format!("{error:#}"))?;
-        seen(owned.contains_key(name), owned.keys().cloned().collect::<Vec<_>>())
-            .map_err(|seen| format!("{seen}\n{}", stage.log_tails()))
-    })
-    .await;
-    Ok(())
 }

@@ -277,17 +277,6 @@ fn agent_speaks_with_a_hub_of_a_newer_release_as_far_as_both_know() -> Result<()
             seen(counted >= 1.0, counted)
         })
         .await;
-        drop(session);
-
-        // A hub that answers with a protocol that was not offered.
-        let session = hub.session().await?;
-        welcome.protocol = 9;
-        session.send(newer(1, &welcome)).await?;
-        eventually("the agent says what is wrong", || {
-            let log = mesh.agent_log(0);
-            std::future::ready(seen(log.contains("protocol"), log))
-        })
-        .await;
         Ok(())
     })
 }

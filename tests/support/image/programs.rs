@@ -1,4 +1,5 @@
-//! Hub and agent as static programs, built in the tool cache: a fresh clone finds all but their own code compiled.
+//! Hub and agent as static programs, built in the tool cache: a fresh clone finds them there when it holds the same
+//! sources, and otherwise all but their own code compiled.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use parking_lot::Mutex;
 
+use super::sources;
 use crate::{lock, tools};
 
 /// From one word to a waiting person to the next.
@@ -59,6 +61,11 @@ pub(super) fn build(root: &Path) -> Result<Programs> {
     let folder = cache.join("static");
     std::fs::create_dir_all(&folder).with_context(|| format!("making the tool cache {}", folder.display()))?;
     let lock = lock::hold(&cache.join("static.lock"), "builds the static hub and agent")?;
+    let sources = sources::digest(root)?;
+    let stamp = folder.join("programs/sources");
+    if std::fs::read_to_string(&stamp).is_ok_and(|built| built == sources) {
+        return Ok(Programs { folder, _lock: lock });
+    }
     let mut command = Command::new(root.join("deploy/static"));
     command.arg(&folder);
     for (name, _) in std::env::vars_os() {
@@ -76,6 +83,10 @@ pub(super) fn build(root: &Path) -> Result<Programs> {
         .spawn()
         .context("running deploy/static")?;
     watch(child)?;
+    // Whoever edits while it builds gets programs of neither state.
+    if sources::digest(root)? == sources {
+        std::fs::write(&stamp, sources).with_context(|| format!("writing {}", stamp.display()))?;
+    }
     Ok(Programs { folder, _lock: lock })
 }
 

@@ -38,6 +38,7 @@ impl Space {
         prepare: &str,
         arguments: &[&str],
     ) -> Result<Self> {
+        let waiter = &fs::canonicalize(waiter).with_context(|| format!("finding {}", waiter.display()))?;
         let script = format!("set -e\n{prepare}\nexec \"$0\" wait\n");
         let mut line = CommandLine::new(
             format!("namespaces of {name}"),

@@ -30,7 +30,7 @@ const OF_HELM: [&str; 5] = [
 /// What an agent needs so that its chart can be rendered; none of it stands in a role.
 const JOINED: &str = "hub: {enrolment: ['hub.example.com:8443'], pins: ['sha256:0000000000000000000000000000000000000000000000000000000000000000']}";
 
-const GENERATED: &str = "# Generated from the chart by `make docs`; a test holds it to it.\n";
+const GENERATED: &str = "#\n# Generated from the chart by `make docs`; a test holds it to it.\n";
 
 const HUB: &str = "\
 # What the hub may do on central: all of it in its own namespace, but for one CRD that it may look at, and nothing in a
@@ -40,9 +40,10 @@ const HUB: &str = "\
 # The hub's commands (token, join, revoke, release, identity, ca) run inside its pod, with kubectl exec: what they need
 # stands at each rule. A person who runs them from elsewhere needs the same of it.
 #
-# With --link-ca-secret, name that Secret instead of remote-istio-link-ca. Under --link-ca files the hub needs neither the
-# Secret nor the rules on Secrets, on the ConfigMap remote-istio-link and on join tokens. In another namespace than
-# istio-system the names of ClusterRole and ClusterRoleBinding end in -NAMESPACE.
+# With --link-ca-secret, name that Secret instead of remote-istio-link-ca; with --link-ca secret it is yours, and update is
+# not needed on it. Under --link-ca files the hub needs neither the Secret nor the rules on Secrets, on the ConfigMap
+# remote-istio-link and on join tokens. In another namespace than istio-system the names of ClusterRole and
+# ClusterRoleBinding end in -NAMESPACE.
 ";
 
 const MESH_CA: &str = "\

@@ -18,7 +18,7 @@ const DEADLINE: Duration = Duration::from_mins(4);
 /// One helm that works on one cluster.
 #[derive(Debug, Clone)]
 pub struct Helm {
-    helm: PathBuf,
+    program: PathBuf,
     kubectl: PathBuf,
     kubeconfig: PathBuf,
     home: PathBuf,
@@ -33,7 +33,7 @@ impl Helm {
         let tools = Tools::ready_for(&[Tool::Kubectl, Tool::Helm, Tool::Helm4]).await?;
         let home = cluster.folder().data(&format!("home-of-{helm:?}"));
         let made = Self {
-            helm: tools.path(helm).to_owned(),
+            program: tools.path(helm).to_owned(),
             kubectl: tools.path(Tool::Kubectl).to_owned(),
             kubeconfig: cluster.admin_kubeconfig().to_owned(),
             home,
@@ -54,7 +54,7 @@ impl Helm {
     /// # Errors
     /// It does not start or does not end; a command that fails is none.
     pub async fn run(&self, arguments: &[&str]) -> Result<Said> {
-        let mut command = Command::new(&self.helm);
+        let mut command = Command::new(&self.program);
         command.args(arguments);
         self.output(command, &format!("helm {}", arguments.join(" "))).await
     }
@@ -99,7 +99,7 @@ impl Helm {
     /// Under the names that people type: helm 4 is `helm` too.
     fn link_programs(&self) -> std::io::Result<()> {
         std::fs::create_dir_all(self.programs())?;
-        for (name, program) in [("helm", &self.helm), ("kubectl", &self.kubectl)] {
+        for (name, program) in [("helm", &self.program), ("kubectl", &self.kubectl)] {
             match std::os::unix::fs::symlink(program, self.programs().join(name)) {
                 Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
                 _ => {}

@@ -60,9 +60,12 @@ impl Hooks<'_> {
         pod: &mut Option<Pod>,
     ) -> Result<(Said, Vec<HookRun>)> {
         let mut runs = Vec::new();
+        // What an earlier run has left is no hook of this one.
+        let mut seen = BTreeSet::new();
+        self.hooks::<k8s_openapi::api::core::v1::Pod>(&mut seen).await?;
+        self.hooks::<Job>(&mut seen).await?;
         let helm = helm.run(arguments);
         tokio::pin!(helm);
-        let mut seen = BTreeSet::new();
         loop {
             tokio::select! {
                 biased;
@@ -70,31 +73,31 @@ impl Hooks<'_> {
                     self.stop_if_gone(pod).await?;
                     return Ok((said?, runs));
                 }
-                ran = self.round(&mut seen, pod) => runs.extend(ran?),
+                looked = self.round(&mut seen, pod, &mut runs) => looked?,
             }
         }
     }
 
-    /// One look, and what it found run to the end.
-    async fn round(&self, seen: &mut BTreeSet<String>, pod: &mut Option<Pod>) -> Result<Vec<HookRun>> {
+    /// One look, and what it found run to the end. Helm may end as soon as it is told how a hook ended, and this with it.
+    async fn round(&self, seen: &mut BTreeSet<String>, pod: &mut Option<Pod>, runs: &mut Vec<HookRun>) -> Result<()> {
         tokio::time::sleep(LOOK_EVERY).await;
         self.stop_if_gone(pod).await?;
         let agent = pod.as_ref().map(|pod| pod.metrics_address().to_string());
-        let mut runs = Vec::new();
         for hook in self.hooks::<k8s_openapi::api::core::v1::Pod>(seen).await? {
             let run = self.run(&hook.name, &hook.object["spec"], agent.as_deref()).await?;
             let phase = if run.code == 0 { "Succeeded" } else { "Failed" };
+            runs.push(run);
             self.say::<k8s_openapi::api::core::v1::Pod>(&hook.name, &json!({"phase": phase}))
                 .await?;
-            runs.push(run);
         }
         for hook in self.hooks::<Job>(seen).await? {
             let spec = &hook.object["spec"]["template"]["spec"];
             let run = self.run(&hook.name, spec, agent.as_deref()).await?;
-            self.say::<Job>(&hook.name, &job_status(run.code == 0)).await?;
+            let status = job_status(run.code == 0);
             runs.push(run);
+            self.say::<Job>(&hook.name, &status).await?;
         }
-        Ok(runs)
+        Ok(())
     }
 
     async fn stop_if_gone(&self, pod: &mut Option<Pod>) -> Result<()> {
@@ -138,15 +141,9 @@ impl Hooks<'_> {
         let mut container = Container::read(spec, name, self.namespace).with_context(|| format!("hook {name}"))?;
         let mounted = self.folder.access(&format!("mounts-{}-{name}", self.namespace));
         super::mounts::write(&self.cluster.admin(), self.namespace, &mut container, &mounted).await?;
-        if let Some(agent) = agent {
-            // Names of Services lead nowhere here.
-            for host in [
-                format!("{}.{}.svc:8080", self.deployment, self.namespace),
-                format!("{}:8080", self.deployment),
-            ] {
-                container.replace(&host, agent);
-            }
-        }
+        // Names of Services lead nowhere here: where the agent is asked by its Service's, it is asked where it listens.
+        let listens = format!("http://{}", agent.unwrap_or("127.0.0.1:9"));
+        container.set_variable("REMOTE_ISTIO_AGENT_URL", listens);
         let account = container.account.clone();
         let kubeconfig = self
             .cluster

@@ -1,7 +1,7 @@
 //! Volumes of a pod as folders of this machine.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -21,7 +21,7 @@ pub(super) async fn write(client: &Client, namespace: &str, container: &mut Cont
 }
 
 /// Writes what the volume holds now; what it no longer holds goes.
-async fn refresh(client: &Client, namespace: &str, mount: &Mount, path: &PathBuf) -> Result<()> {
+async fn refresh(client: &Client, namespace: &str, mount: &Mount, path: &Path) -> Result<()> {
     std::fs::create_dir_all(path).with_context(|| format!("making {}", path.display()))?;
     let wanted = files(client, namespace, &mount.source)
         .await

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::{Deref, DerefMut};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -136,7 +136,7 @@ impl Pod {
 }
 
 /// The command line of a container whose paths and ports are those of this machine.
-pub(super) fn process(mut container: Container, kubeconfig: &PathBuf, log: PathBuf) -> Result<CommandLine> {
+pub(super) fn process(mut container: Container, kubeconfig: &Path, log: PathBuf) -> Result<CommandLine> {
     container.take_flag("kubeconfig");
     container.set_variable("REMOTE_ISTIO_KUBECONFIG", kubeconfig.to_string_lossy().into_owned());
     let mut line = CommandLine::new(&container.program, program(&container.program)?, log);

@@ -1,3 +1,11 @@
+{{/* Deployments and Services of the components that are enabled, as a YAML list of names. */}}
+{{- define "agent.componentNames" -}}
+{{- $names := list -}}
+{{- if .Values.components.citadel.enabled }}{{ $names = append $names "istio-citadel" }}{{ end -}}
+{{- if .Values.components.sidecarInjector.enabled }}{{ $names = append $names "istio-sidecar-injector" }}{{ end -}}
+{{- printf "[%s]" (join ", " $names) -}}
+{{- end -}}
+
 {{/* Role and binding of each component that is enabled. Call with a dict: root, and annotations for all of them. */}}
 {{- define "agent.componentRoles" -}}
 {{- $root := .root -}}

@@ -108,6 +108,10 @@ topologySpreadConstraints:
   value: {{ . | quote }}
 {{- end }}
 {{- end }}
+{{- with .Values.agentChart }}
+- name: REMOTE_ISTIO_AGENT_CHART
+  value: {{ . | quote }}
+{{- end }}
 - name: REMOTE_ISTIO_DELETION_LIMIT
   value: {{ .Values.deletionLimit | int | quote }}
 - name: REMOTE_ISTIO_LOG_FORMAT

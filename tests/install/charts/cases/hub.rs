@@ -77,6 +77,7 @@ trustDomain: mesh.example.com
 replicas: 2
 image: {registry: registry.example.com/team/, repository: mesh/hub, digest: 'sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', pullPolicy: Always}
 imagePullSecrets: [{name: pull}]
+agentChart: oci://registry.example.com/charts/remote-istio-agent
 deletionLimit: 20
 logFormat: text
 logLevel: info,remote_istio_hub=debug

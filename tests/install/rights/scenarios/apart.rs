@@ -44,7 +44,8 @@ pub async fn lives(mesh: &Mesh<'_>, namespace: &str) {
     let remote = clusters().await.remote(0).admin();
     for (name, _) in SERVICES {
         until_endpoints(mesh, &remote, namespace, name, 2).await;
-        let ports = Patch::Merge(json!({"spec": {"ports": [{"name": "http", "port": 80}, {"name": "grpc", "port": 81}]}}));
+        let ports =
+            Patch::Merge(json!({"spec": {"ports": [{"name": "http", "port": 80}, {"name": "grpc", "port": 81}]}}));
         central
             .patch(name, &PatchParams::default(), &ports)
             .await

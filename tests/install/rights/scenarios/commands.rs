@@ -59,7 +59,7 @@ pub async fn leave_ended_tokens(mesh: &Mesh<'_>) {
     for id in ENDED {
         let token = json!({
             "apiVersion": "istio.banzaicloud.io/v1beta1", "kind": "JoinToken", "metadata": {"name": id},
-            "spec": {"remote": "long-ago", "secretHash": "", "expiresAt": "2020-01-01T00:00:00Z",
+            "spec": {"remote": "long-ago", "secretHash": "0".repeat(64), "expiresAt": "2020-01-01T00:00:00Z",
                      "approval": "Automatic", "createdBy": "somebody"},
         });
         let token: DynamicObject = serde_json::from_value(token).expect("an object");
@@ -90,8 +90,8 @@ fn tokens(mesh: &Mesh<'_>) -> Api<DynamicObject> {
     Api::namespaced_with(mesh.central().admin(), mesh.namespace(), &resource)
 }
 
-/// Two other remotes: one waits for a person, one joins at once. Each token is shown again by a thief, so often that it is
-/// counted.
+/// Two other remotes: one waits for a person, one joins at once. Each token is shown again by a thief; each joins twice, so
+/// that it is counted.
 pub async fn others_join(mesh: &Mesh<'_>, operator: &Operator) {
     for (name, more) in OTHERS.into_iter().zip([&["--approval", "manual"][..], &[]]) {
         mesh.create_remote_istio_named(name, &[("istio-pilot", "istio=pilot")])
@@ -111,12 +111,18 @@ pub async fn others_join(mesh: &Mesh<'_>, operator: &Operator) {
         })
         .await;
         let thief = Joiner::new("a thief");
-        for _ in 0..2 {
-            let answer = thief
-                .join(mesh.enrolment_address(), &invitation.pins, &invitation.token)
-                .await;
-            answer.expect_err("the token is used");
-        }
+        let answer = thief
+            .join(mesh.enrolment_address(), &invitation.pins, &invitation.token)
+            .await;
+        answer.expect_err("the token is used");
+        // Its cluster joins again.
+        let again = invite(operator, name, &[]).await;
+        let joiner = Joiner::new(name);
+        eventually(&format!("{name} joins again"), || async {
+            let answer = joiner.join(mesh.enrolment_address(), &again.pins, &again.token).await;
+            answer.map(|_| ()).map_err(|status| status.to_string())
+        })
+        .await;
     }
     let invitation = invite(operator, "denied", &["--approval", "manual"]).await;
     let joiner = Joiner::new("denied");
@@ -136,6 +142,19 @@ pub async fn take_back(mesh: &Mesh<'_>, operator: &Operator) {
     says(operator, &["revoke", OTHERS[0]]).await;
     says(operator, &["release", OTHERS[1]]).await;
     mesh.until_event("Revoked", "RemoteIstio", OTHERS[0]).await;
+}
+
+/// Where certificates lie in files: names are cut off, and let in again.
+pub async fn cut_off_without_tokens(mesh: &Mesh<'_>, operator: &Operator) {
+    for name in OTHERS {
+        mesh.create_remote_istio_named(name, &[("istio-pilot", "istio=pilot")])
+            .await;
+        for _ in 0..2 {
+            says(operator, &["revoke", name]).await;
+        }
+        mesh.until_event("Revoked", "RemoteIstio", name).await;
+    }
+    assert!(says(operator, &["identity", "list"]).await.contains(OTHERS[0]));
 }
 
 /// The CA of the link is replaced; who does not come along is named.
@@ -161,15 +180,12 @@ pub async fn change_ca(mesh: &Mesh<'_>, operator: &Operator) {
     .await;
 }
 
-/// Waits until an event of each of the others was counted up.
-pub async fn until_events_are_counted(mesh: &Mesh<'_>) {
-    eventually("repeated events are counted", || async {
-        let events = mesh.events("TokenReplayed").await;
-        let counted = events
-            .iter()
-            .filter(|event| event["series"]["count"].is_number())
-            .count();
-        seen(counted >= 2, events).map_err(|seen| format!("{seen}\n{}", mesh.hub_log()))
+/// Waits until an event that came again was counted up.
+pub async fn until_events_are_counted(mesh: &Mesh<'_>, reason: &str) {
+    eventually("a repeated event is counted", || async {
+        let events = mesh.events(reason).await;
+        let is_counted = events.iter().any(|event| event["series"]["count"].is_number());
+        seen(is_counted, events).map_err(|seen| format!("{seen}\n{}", mesh.hub_log()))
     })
     .await;
 }
