@@ -18,7 +18,7 @@ mod tombstone;
 pub use self::clearing::{Cleared, Clearing, QUIET};
 pub use self::deletions::{DeletionMetrics, Deletions};
 pub use self::grave::{Closed, Grave, Outcome};
-pub use self::guard::{Guard, Hold, Ruling, Rulings};
+pub use self::guard::{Deleted, Guard, Hold, Ruling, Rulings};
 pub use self::store::{Store, StoreError, TOMBSTONES_CONFIG_MAP};
 pub use self::sweep::{Deps, Tombstones};
 pub use self::tombstone::Tombstone;

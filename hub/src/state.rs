@@ -15,6 +15,7 @@ use tracing::info;
 
 use crate::crd::RemoteIstio;
 use crate::index::{Desired, Index, Touched};
+use crate::lifecycle::Deleted;
 
 /// More remotes touched at once than this are logged by their number only.
 const REMOTES_LOGGED: usize = 50;
@@ -109,7 +110,7 @@ impl State {
 
     /// All `RemoteIstio`s that are being deleted.
     #[must_use]
-    pub fn deleted(&self) -> Vec<(RemoteName, Arc<RemoteIstio>)> {
+    pub fn deleted(&self) -> Vec<Deleted> {
         self.inner.lock().index.deleted()
     }
 

@@ -20,7 +20,7 @@ async fn leave(mesh: &mut Mesh<'_>, more: &[&str]) -> (i32, String) {
         .map(|argument| argument.to_string_lossy().into_owned());
     let kubeconfig = arguments.clone().find(|argument| argument.starts_with("--kubeconfig="));
     let kubeconfig = kubeconfig.expect("agents are told where to go");
-    let words = ["leave", &kubeconfig, &namespace, "--timeout=40s"];
+    let words = ["leave", &kubeconfig, &namespace];
     run_agent(&[&words, more].concat()).await
 }
 

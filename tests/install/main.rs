@@ -1,8 +1,8 @@
 //! Installation: charts as they are rendered and as they live, bad inputs, and the rights that they grant.
 
+mod charts;
 mod inputs;
 mod life;
-mod charts;
 mod rights;
 
 /// The pair of the tests on clusters.

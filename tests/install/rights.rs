@@ -76,10 +76,15 @@ fn roles_of_a_hub_whose_ca_is_brought_are_what_it_uses() {
 #[test]
 fn roles_with_both_components_and_the_mesh_ca_are_what_is_used() {
     run(async {
-        let case = Case::new("rights-whole").files().hub(&["meshCA.sign=true"]).agent(&[
-            "components.citadel.enabled=true",
-            "components.sidecarInjector.enabled=true",
-        ]);
+        let case = Case::new("rights-whole")
+            .files()
+            .hub(&["meshCA.sign=true"])
+            .agent(&[
+                "components.citadel.enabled=true",
+                "components.sidecarInjector.enabled=true",
+            ])
+            // Whether remotes join by tokens: revoke says how the remote comes back.
+            .refused(&[("get", "configmaps", "remote-istio-link")]);
         let mut mesh = case.with_files(Setup::components()).await;
         let operator = commands::operator(&mesh).await;
         mesh_trust::begins(&mesh).await;

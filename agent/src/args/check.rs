@@ -21,8 +21,13 @@ pub struct Check {
 pub(super) struct CheckFlags {
     #[command(flatten)]
     flags: Flags,
-    /// Where the running agent serves its health; default: <http://remote-istio-agent.NAMESPACE.svc:8080>
-    #[arg(long, env = "REMOTE_ISTIO_AGENT_URL", value_name = "URL")]
+    // No doc comment: it would need marks that help texts do not want.
+    #[arg(
+        long,
+        help = "Where the running agent serves its health; default: http://remote-istio-agent.NAMESPACE.svc:8080",
+        env = "REMOTE_ISTIO_AGENT_URL",
+        value_name = "URL"
+    )]
     agent: Option<String>,
     /// For everything together
     #[arg(long, env = "REMOTE_ISTIO_TIMEOUT", value_name = "DURATION", default_value = "30s")]

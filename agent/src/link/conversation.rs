@@ -8,9 +8,9 @@ use futures::{Stream, StreamExt as _};
 use remote_istio::limits;
 use remote_istio::liveness::Liveness;
 use remote_istio::transport::HubAddress;
-use remote_istio::wire::v1;
 use remote_istio::wire::v1::agent_frame::Frame as Own;
 use remote_istio::wire::v1::hub_frame::Frame as Hubs;
+use remote_istio::wire::{PROTOCOL_MAX, PROTOCOL_MIN, v1};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -228,6 +228,12 @@ impl<'a> Conversation<'a> {
     }
 
     pub(super) async fn welcome(&mut self, welcome: v1::Welcome, address: &HubAddress) -> Result<(), Ended> {
+        let chosen = welcome.protocol;
+        if !(PROTOCOL_MIN..=PROTOCOL_MAX).contains(&chosen) {
+            return Err(Ended::Protocol(format!(
+                "the hub chose protocol {chosen}, this release speaks {PROTOCOL_MIN} to {PROTOCOL_MAX}: upgrade the agent"
+            )));
+        }
         self.welcomed_at = Some(Instant::now());
         let asked = Duration::from_millis(welcome.heartbeat_milliseconds.into());
         let interval = if asked.is_zero() {

@@ -349,6 +349,20 @@ async fn session_that_the_driver_gives_up_is_ended() {
     link.opened().await;
 }
 
+#[tokio::test]
+async fn hub_that_chose_a_protocol_which_was_not_offered_gets_no_session() {
+    for protocol in [0, 9] {
+        let ca = TestCa::new();
+        let mut hub = ScriptedHub::start(&ca).await;
+        let mut link = RunningLink::start(&hub, &ca, &ca);
+        let _frames = link.opened().await;
+        let mut end = hub.session().await;
+        end.send(Hubs::Welcome(v1::Welcome { protocol, ..welcome() })).await;
+        let event = link.event().await;
+        assert!(matches!(event, LinkEvent::Closed), "{protocol}: {event:?}");
+    }
+}
+
 /// What one attempt comes to with a hub that never welcomes.
 async fn attempt(hub: &ScriptedHub, ca: &TestCa, trusted: &TestCa) -> Ended {
     let (link, mut events, _readiness, _side, _folder) = link(hub.address.clone(), ca, trusted);

@@ -85,7 +85,7 @@ pub(super) struct RunArgs {
     /// Where health and metrics are served
     #[arg(long, env = "REMOTE_ISTIO_METRICS_ADDRESS", default_value = "[::]:8080")]
     metrics_address: SocketAddr,
-    /// How many RemoteIstios may be deleted at once: of more none is withdrawn from its remote until a person decides,
+    /// How many `RemoteIstio` resources may be deleted at once: of more none is withdrawn from its remote until a person decides,
     /// 1 to 10000
     #[arg(
         long,
@@ -137,7 +137,7 @@ struct SigningArgs {
         value_name = "HOST:PORT"
     )]
     public_enrolment: Vec<HubAddress>,
-    /// Service of type LoadBalancer in the namespace whose address remotes dial, by its ports named sync and enrolment;
+    /// Service of type `LoadBalancer` in the namespace whose address remotes dial, by its ports named sync and enrolment;
     /// instead of --public-sync and --public-enrolment
     #[arg(long, env = "REMOTE_ISTIO_PUBLIC_SERVICE", value_name = "NAME")]
     public_service: Option<String>,

@@ -1,6 +1,6 @@
 //! Where remotes find the hub: as its flags say, or as the load balancer of its Service says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -97,7 +97,12 @@ pub(super) async fn known(client: &kube::Client, settings: &Settings, service: &
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &settings.namespace);
     match answered(maps.get_opt(LINK_CONFIG_MAP)).await {
         Ok(found) => {
-            let public = published(&found.and_then(|map| map.data).unwrap_or_default());
+            let data = found.and_then(|map| map.data).unwrap_or_default();
+            // Addresses of an earlier configuration are nobody's any more.
+            let public = match data.get("public-service") {
+                Some(named) if named == service => published(&data),
+                _ => PublicAddresses::default(),
+            };
             if !public.is_complete() {
                 warn!(%service, "the public Service has no address yet: no token can be made before it has one");
                 return PublicAddresses::default();
@@ -163,6 +168,14 @@ pub(super) async fn follow(authority: &Authority, client: &kube::Client) {
 }
 
 impl PublicAddresses {
+    fn holds_same_as(&self, other: &Self) -> bool {
+        let sets = |addresses: &Self| {
+            [&addresses.hubs, &addresses.enrolments]
+                .map(|list| list.iter().map(ToString::to_string).collect::<BTreeSet<_>>())
+        };
+        sets(self) == sets(other)
+    }
+
     /// Whether remotes can find both ports.
     #[must_use]
     pub fn is_complete(&self) -> bool {
@@ -174,7 +187,8 @@ impl Authority {
     /// The Service offers this now. While it offers nothing what was known last stays: agents hold on to it too.
     fn offered(&self, service: &str, offered: &PublicAddresses) {
         let before = self.public.load_full();
-        if *before == *offered {
+        // The order says nothing, and must not be told to every agent each time it changes.
+        if before.holds_same_as(offered) {
             return;
         }
         if !offered.is_complete() {
@@ -241,6 +255,14 @@ mod tests {
         bare.spec = None;
         assert!(!offered(&bare).is_complete());
         assert_eq!(offered(&Service::default()), PublicAddresses::default());
+    }
+
+    #[test]
+    fn addresses_in_another_order_are_the_same() {
+        let of = |ingress| offered(&service(ingress));
+        let one = of(json!([{"ip": "192.0.2.1"}, {"ip": "2001:db8::1"}]));
+        assert!(one.holds_same_as(&of(json!([{"ip": "2001:db8::1"}, {"ip": "192.0.2.1"}]))));
+        assert!(!one.holds_same_as(&of(json!([{"ip": "192.0.2.1"}]))));
     }
 
     #[test]

@@ -115,7 +115,8 @@ impl NewToken<'_> {
         let pins = list(self.link.pins.iter().map(ToString::to_string).collect());
         let mut lines = vec![
             format!("helm upgrade --install {RELEASE} {}", quoted(self.chart)),
-            format!("--namespace {AGENT_NAMESPACE}"),
+            // What else was set at an earlier join stays.
+            format!("--namespace {AGENT_NAMESPACE} --reset-then-reuse-values"),
             format!("--set 'hub.enrolment={{{enrolments}}}'"),
             format!("--set 'hub.pins={{{pins}}}'"),
         ];
@@ -238,7 +239,7 @@ Whoever has the token may join as remote-1, once. In the remote cluster:
 3. The agent:
 
     helm upgrade --install remote-istio-agent deploy/charts/remote-istio-agent \\
-      --namespace istio-system \\
+      --namespace istio-system --reset-then-reuse-values \\
       --set 'hub.enrolment={{hub.test:8443}}' \\
       --set 'hub.pins={{{pin}}}'
 "
@@ -302,7 +303,7 @@ Whoever has the token may join as remote-1, once. In the remote cluster:
                 ),
                 format!(
                     "helm upgrade --install remote-istio-agent deploy/charts/remote-istio-agent --namespace istio-system \
-                     --set 'hub.enrolment={{hub.test:8443}}' --set 'hub.pins={{{pin}}}'"
+                     --reset-then-reuse-values --set 'hub.enrolment={{hub.test:8443}}' --set 'hub.pins={{{pin}}}'"
                 ),
             ],
         });

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use remote_istio::identity::RemoteName;
 
 use super::{Index, RemoteView, Touched};
-use crate::crd::RemoteIstio;
-use crate::lifecycle::{Ruling, Rulings};
+use crate::lifecycle::{Deleted, Ruling, Rulings};
 
 impl Index {
     /// What becomes of the resources that are being deleted. Of one that is not among them nothing is decided: it stays as
@@ -32,12 +31,15 @@ impl Index {
 
     /// All resources that are being deleted.
     #[must_use]
-    pub fn deleted(&self) -> Vec<(RemoteName, Arc<RemoteIstio>)> {
-        self.remotes
-            .iter()
-            .map(|(name, remote)| (name, &remote.view.object))
-            .filter(|(_, object)| object.metadata.deletion_timestamp.is_some())
-            .map(|(name, object)| (name.clone(), Arc::clone(object)))
+    pub fn deleted(&self) -> Vec<Deleted> {
+        let views = self.remotes.iter().map(|(name, remote)| (name, &remote.view));
+        views
+            .filter(|(_, view)| view.object.metadata.deletion_timestamp.is_some())
+            .map(|(name, view)| Deleted {
+                remote: name.clone(),
+                object: Arc::clone(&view.object),
+                is_readable: view.broken.is_none(),
+            })
             .collect()
     }
 

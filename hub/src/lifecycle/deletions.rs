@@ -116,9 +116,7 @@ impl Deletions {
     }
 
     fn look(&self, guard: &mut Guard, reading: Option<&Reading>) -> Next {
-        let deleted = self.state.deleted();
-        let deleted = deleted.iter().map(|(name, resource)| (name, &**resource));
-        guard.look(deleted, reading, clock::now())
+        guard.look(&self.state.deleted(), reading, clock::now())
     }
 
     async fn read(&self) -> Reading {
@@ -166,5 +164,6 @@ fn reason(hold: &Hold) -> String {
         Hold::DefinitionGone => "the CRD is gone".to_owned(),
         Hold::DefinitionUnread(error) => format!("the CRD cannot be read: {error}"),
         Hold::Before => "it was held before".to_owned(),
+        Hold::Unreadable => "it cannot be read".to_owned(),
     }
 }

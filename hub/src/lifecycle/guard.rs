@@ -4,6 +4,7 @@
 //! is decided stands in the status of each resource, so that replicas and restarts agree.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::ResourceExt as _;
@@ -48,6 +49,8 @@ pub enum Hold {
     DefinitionUnread(String),
     /// It was held before this hub saw it; its status says why.
     Before,
+    /// This hub cannot read the resource, and so neither its policy nor its status.
+    Unreadable,
 }
 
 /// What a person wants of a deleted resource.
@@ -92,6 +95,17 @@ pub enum Next {
     Read,
 }
 
+/// A resource that is being deleted.
+#[derive(Clone, Debug)]
+pub struct Deleted {
+    /// The remote that it describes.
+    pub remote: RemoteName,
+    /// The resource; of one that cannot be read, its metadata alone.
+    pub object: Arc<RemoteIstio>,
+    /// Whether all of it could be read.
+    pub is_readable: bool,
+}
+
 /// Rulings by remote, each for the resource of one UID.
 pub type Rulings = BTreeMap<RemoteName, (String, Ruling)>;
 
@@ -131,26 +145,28 @@ impl Guard {
 
     /// Decides what can be decided of `deleted`, which are all resources that are being deleted now. `reading`: the CRD,
     /// if it was read just now.
-    pub fn look<'a>(
-        &mut self,
-        deleted: impl IntoIterator<Item = (&'a RemoteName, &'a RemoteIstio)>,
-        reading: Option<&Reading>,
-        now: u64,
-    ) -> Next {
+    pub fn look(&mut self, deleted: &[Deleted], reading: Option<&Reading>, now: u64) -> Next {
         let mut before = std::mem::take(&mut self.known);
         let mut undecided = 0;
-        for (name, resource) in deleted {
+        for Deleted {
+            remote: name,
+            object: resource,
+            is_readable,
+        } in deleted
+        {
             let uid = resource.metadata.uid.clone().unwrap_or_default();
             let mut known = before.remove(name).filter(|known| known.uid == uid).unwrap_or(Known {
                 uid,
                 seen_at: now,
                 ruling: Ruling::Settling,
             });
-            // Another replica, or this hub before it was started anew, may have decided already.
-            if known.is_open()
-                && let Some(ruling) = said(resource.status.as_ref())
-            {
-                known.ruling = ruling;
+            // Another replica, or this hub before it was started anew, may have decided already. Where two differ, the one
+            // that holds is right: what this one withdrew by itself is held from then on.
+            match said(resource.status.as_ref()) {
+                Some(ruling) if known.is_open() => known.ruling = ruling,
+                Some(held @ Ruling::Held(_)) if known.ruling == Ruling::Withdrawn => known.ruling = held,
+                None if known.is_open() && !is_readable => known.ruling = Ruling::Held(Hold::Unreadable),
+                _ => {}
             }
             match wish(resource) {
                 Some(Wish::Keep) => known.ruling = Ruling::Kept,

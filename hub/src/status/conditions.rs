@@ -287,6 +287,7 @@ fn held(facts: &Facts<'_>, hold: &Hold) -> Verdict {
         }
         Hold::DefinitionEnds => "the CRD is being deleted, and every RemoteIstio with it".to_owned(),
         Hold::DefinitionGone => "the CRD is gone".to_owned(),
+        Hold::Unreadable => "this release of the hub cannot read all of it".to_owned(),
         Hold::DefinitionUnread(error) => {
             let message = format!(
                 "held, nothing is withdrawn: whether the CRD is being deleted too cannot be read ({error}), it is tried again; \

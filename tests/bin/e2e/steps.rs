@@ -20,6 +20,9 @@ use crate::world::{Places, TELEMETRY, World, within};
 /// The pods of the hub.
 const HUB_SELECTOR: &str = "app.kubernetes.io/name=remote-istio-hub,app.kubernetes.io/component=hub";
 
+/// The pods of an agent.
+const AGENT_SELECTOR: &str = "app.kubernetes.io/name=remote-istio-agent,app.kubernetes.io/component=agent";
+
 /// Health and metrics of both programs.
 pub(crate) const HEALTH_PORT: u16 = 8080;
 
@@ -42,6 +45,7 @@ impl Walk<'_> {
         self.cut().await?;
         self.drain().await?;
         self.check().await?;
+        self.image_that_is_nowhere().await?;
         self.measure().await?;
         self.uninstall(&installed).await
     }
@@ -270,6 +274,38 @@ impl Walk<'_> {
         Ok(())
     }
 
+    async fn image_that_is_nowhere(&self) -> Result<()> {
+        self.terminal
+            .step("Upgrade an agent to an image that is nowhere: the pod says so, the name still answers, a rollback mends it");
+        let remote = self.remote(0);
+        remote
+            .run(&format!(
+                "helm upgrade remote-istio-agent deploy/charts/remote-istio-agent --namespace {NAMESPACE} \
+                 --reset-then-reuse-values --set image.tag=none --set image.pullPolicy=Never"
+            ))
+            .await?;
+        let client = self.world.remotes[0].cluster.admin();
+        let said = within("the new pod says that its image is missing", async || {
+            let pods = workload::pods(&client, NAMESPACE, AGENT_SELECTOR).await?;
+            let waiting = pods.iter().find_map(waiting_reason);
+            ensure!(waiting.as_deref() == Some("ErrImageNeverPull"), "it says {waiting:?}");
+            Ok(waiting.unwrap_or_default())
+        })
+        .await?;
+        self.terminal.holds(&format!("the pod waits: {said}"));
+        let telemetry = self.world.telemetry_pod().await?;
+        let seen = self.world.leads_to(0, &telemetry).await?;
+        self.terminal
+            .holds(&format!("{}, without an agent: {}", remote.cluster, seen.what));
+        remote
+            .run(&format!(
+                "helm rollback remote-istio-agent --namespace {NAMESPACE} --wait"
+            ))
+            .await?;
+        let hub = self.hub_pod().await?;
+        self.sessions(&hub, self.world.remotes.len()).await
+    }
+
     async fn uninstall(&self, installed: &[String]) -> Result<()> {
         self.terminal
             .step("Uninstall both, install them again: nothing is lost, and nobody needs a new token");
@@ -335,6 +371,12 @@ impl Walk<'_> {
         })
         .await
     }
+}
+
+/// Why the first container of a pod does not run yet.
+fn waiting_reason(pod: &Pod) -> Option<String> {
+    let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
+    containers.first()?.state.as_ref()?.waiting.as_ref()?.reason.clone()
 }
 
 /// Milliseconds since 1970, as the clients count: all pods have this machine's clock.

@@ -11,9 +11,9 @@ use support::eventually::{eventually, seen};
 use support::pair::Agent;
 use support::proxy::Proxy;
 
-use super::objects::{api, cluster_api, json as as_json, object};
 use super::super::audit::Audit;
 use super::super::record::{AddressLog, ready_addresses};
+use super::objects::{api, cluster_api, json as as_json, object};
 
 /// Kinds that an agent makes.
 const KINDS: [&str; 5] = ["Service", "Endpoints", "EndpointSlice", "ConfigMap", "Deployment"];

@@ -27,10 +27,9 @@ impl Remote {
             for document in documents.into_iter().rev() {
                 let (kind, name) = (document["kind"].as_str(), document["metadata"]["name"].as_str());
                 let (kind, name) = (kind.expect("a kind"), name.expect("a name"));
-                let objects = if document["metadata"]["namespace"].is_null() {
-                    cluster_api(&self.client, kind)
-                } else {
-                    api(&self.client, kind, &self.namespace)
+                let objects = match document["metadata"]["namespace"].as_str() {
+                    None => cluster_api(&self.client, kind),
+                    Some(namespace) => api(&self.client, kind, namespace),
                 };
                 let deleted = objects.delete(name, &DeleteParams::default()).await;
                 deleted.unwrap_or_else(|error| panic!("{kind} {name}: {error}"));

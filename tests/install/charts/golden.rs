@@ -19,16 +19,14 @@ fn path(case: &Case) -> PathBuf {
 
 /// Without the definitions, which have files of their own.
 fn golden(rendered: &str) -> Result<String> {
-    let mut text = String::new();
-    for document in split(rendered)? {
-        text += "---\n";
+    let texts = split(rendered)?.into_iter().map(|document| {
         if document.kind() == "CustomResourceDefinition" {
-            text += &format!("# CustomResourceDefinition {}\n", document.name());
+            format!("---\n# CustomResourceDefinition {}\n", document.name())
         } else {
-            text += &document.text;
+            format!("---\n{}", document.text)
         }
-    }
-    Ok(text)
+    });
+    Ok(texts.collect())
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Patch, PatchParams};
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 use support::release::{Chart, Release};
@@ -118,7 +118,7 @@ async fn link_ca(cluster: &Cluster) -> Result<(Option<String>, Value)> {
 
 async fn definitions(cluster: &Cluster) -> Result<Vec<Option<String>>> {
     let all = Api::<CustomResourceDefinition>::all(cluster.admin())
-        .list(&Default::default())
+        .list(&ListParams::default())
         .await?;
     Ok(all.items.iter().map(kube::ResourceExt::uid).collect())
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Result;
-use futures::TryStreamExt as _;
+use futures::StreamExt as _;
 use kube::api::{DynamicObject, ListParams};
+use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt as _};
 use parking_lot::Mutex;
@@ -85,23 +86,28 @@ impl Record {
 }
 
 async fn watch(api: Api<DynamicObject>, kind: &'static str, seen: Arc<Mutex<Seen>>) {
-    let events = watcher::watcher(api, watcher::Config::default().labels(OWNER));
-    let ended = events
-        .try_for_each(|event| {
-            let mut seen = seen.lock();
-            match event {
-                Event::InitDone => seen.listed += 1,
-                Event::Delete(object) => seen.deleted.push(format!("{kind} {} was deleted", object.name_any())),
-                Event::Apply(object) if kind == "EndpointSlice" => {
-                    let endpoints = object.data["endpoints"].as_array();
-                    if endpoints.is_none_or(Vec::is_empty) {
-                        seen.emptied.push(format!("{kind} {} was emptied", object.name_any()));
-                    }
-                }
-                _ => {}
+    let mut events = watcher::watcher(api, watcher::Config::default().labels(OWNER))
+        .default_backoff()
+        .boxed();
+    // The watcher begins anew after an error; what it listed before is not listed twice here.
+    let mut is_listed = false;
+    while let Some(event) = events.next().await {
+        let mut seen = seen.lock();
+        match event {
+            Ok(Event::InitDone) if !is_listed => {
+                is_listed = true;
+                seen.listed += 1;
             }
-            std::future::ready(Ok(()))
-        })
-        .await;
-    ended.expect("a watch as administrator goes on");
+            Ok(Event::Delete(object)) => seen.deleted.push(format!("{kind} {} was deleted", object.name_any())),
+            Ok(Event::Apply(object)) if kind == "EndpointSlice" => {
+                let endpoints = object.data["endpoints"].as_array();
+                if endpoints.is_none_or(Vec::is_empty) {
+                    seen.emptied.push(format!("{kind} {} was emptied", object.name_any()));
+                }
+            }
+            Ok(_) => {}
+            // What happens until it has begun anew would not be seen.
+            Err(error) => seen.deleted.push(format!("the watch of {kind} failed: {error}")),
+        }
+    }
 }

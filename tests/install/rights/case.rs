@@ -285,8 +285,7 @@ fn shows_every_change(grants: &[Grant], uses: &BTreeSet<Use>) {
             let mut less = grants.to_vec();
             let gone = less[index].verbs.remove(verb);
             let seen = differences(&less, uses);
-            let is_seen =
-                |difference: &Difference<'_>| matches!(difference, Difference::NotGranted(used) if used.verb == gone);
+            let is_seen = |difference: &Difference<'_>| matches!(difference, Difference::NotGranted(missing) if missing.verb == gone);
             assert!(
                 seen.iter().any(is_seen),
                 "{gone} less in {:?} is not seen",

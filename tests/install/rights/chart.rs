@@ -120,13 +120,13 @@ fn bound<'a>(rendered: &'a [Rendered], binding: &Value) -> Result<(&'a Rendered,
     Ok((role, reach))
 }
 
-fn grant(role: &Rendered, rule: &Value, account: &str, reach: Reach) -> Result<Grant> {
+fn grant(role: &Rendered, granted: &Value, account: &str, reach: Reach) -> Result<Grant> {
     let known = ["apiGroups", "resources", "resourceNames", "verbs"];
-    let fields = rule.as_object().context("a rule")?;
+    let fields = granted.as_object().context("a rule")?;
     if let Some(other) = fields.keys().find(|key| !known.contains(&key.as_str())) {
         bail!("{other} in a rule of {}", role.source);
     }
-    let texts = |name: &str| list(&rule[name]).iter().map(word).collect::<Result<Vec<_>>>();
+    let texts = |name: &str| list(&granted[name]).iter().map(word).collect::<Result<Vec<_>>>();
     Ok(Grant {
         account: account.to_owned(),
         role: format!(
@@ -227,7 +227,7 @@ mod tests {
         ]
     }
 
-    fn found(rule: Value) -> Vec<String> {
+    fn found(rule: &Value) -> Vec<String> {
         let faults = faults(&role(&json!([rule]))).expect("roles");
         let words = |fault: &String| fault.rsplit(": ").next().unwrap_or_default().to_owned();
         faults.iter().map(words).collect()
@@ -236,21 +236,21 @@ mod tests {
     #[test]
     fn each_fault_is_found_and_a_good_rule_has_none() {
         let rule = |group: &str, resource: &str, verb: &str| json!({"apiGroups": [group], "resources": [resource], "verbs": [verb]});
-        assert_eq!(found(rule("", "services", "list")), Vec::<String>::new());
-        assert_eq!(found(rule("", "secrets", "create")), Vec::<String>::new());
-        assert_eq!(found(rule("", "*", "list")), ["a wildcard"]);
-        assert_eq!(found(rule("", "secrets", "get")), ["Secrets that are not named"]);
-        assert_eq!(found(rule("", "users", "impersonate")), ["impersonate"]);
+        assert_eq!(found(&rule("", "services", "list")), Vec::<String>::new());
+        assert_eq!(found(&rule("", "secrets", "create")), Vec::<String>::new());
+        assert_eq!(found(&rule("", "*", "list")), ["a wildcard"]);
+        assert_eq!(found(&rule("", "secrets", "get")), ["Secrets that are not named"]);
+        assert_eq!(found(&rule("", "users", "impersonate")), ["impersonate"]);
         assert_eq!(
-            found(rule("", "serviceaccounts/token", "create")),
+            found(&rule("", "serviceaccounts/token", "create")),
             ["tokens of accounts"]
         );
         assert_eq!(
-            found(rule("rbac.authorization.k8s.io", "roles", "patch")),
+            found(&rule("rbac.authorization.k8s.io", "roles", "patch")),
             ["writes roles"]
         );
         assert_eq!(
-            found(json!({"apiGroups": [""], "resources": ["secrets"], "verbs": []})),
+            found(&json!({"apiGroups": [""], "resources": ["secrets"], "verbs": []})),
             ["a rule that grants nothing"]
         );
     }

@@ -265,9 +265,9 @@ mod tests {
     fn said(grants: &[Grant], uses: &[Use]) -> Vec<String> {
         let uses = uses.iter().cloned().collect();
         let mut said: Vec<String> = differences(grants, &uses).iter().map(ToString::to_string).collect();
-        said.iter_mut().for_each(|text| {
+        for text in &mut said {
             *text = text.replace(" (Role agent of mesh/agent, role.yaml)", "");
-        });
+        }
         let uses = said.iter().filter(|text| text.starts_with("used")).count();
         said[..uses].sort();
         said

@@ -117,17 +117,15 @@ impl RealCluster {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };
-        match tokio::time::timeout(READY_DEADLINE, ready).await {
-            Ok(ready) => ready,
-            Err(_) => {
-                let tails: Vec<String> = self.machines.iter().map(Machine::tails).collect();
-                bail!(
-                    "{}: nodes and name server are not ready after {READY_DEADLINE:?}:\n{}",
-                    self.cluster.name(),
-                    tails.join("\n")
-                )
-            }
+        if let Ok(ready) = tokio::time::timeout(READY_DEADLINE, ready).await {
+            return ready;
         }
+        let tails: Vec<String> = self.machines.iter().map(Machine::tails).collect();
+        bail!(
+            "{}: nodes and name server are not ready after {READY_DEADLINE:?}:\n{}",
+            self.cluster.name(),
+            tails.join("\n")
+        )
     }
 
     async fn is_ready(&self) -> Result<bool> {

@@ -89,7 +89,9 @@ impl Drop for Groups {
             if left.is_empty() {
                 return;
             }
-            left.iter().for_each(|path| remove(path));
+            for path in &left {
+                remove(path);
+            }
             std::thread::sleep(ROUND_EVERY);
         }
         eprintln!(

@@ -82,7 +82,7 @@ impl Ground {
         });
         let [pod, name_server] = images;
         let router = Space::create("router", &debian, tools.path(Tool::Pod), &folder, ROUTER, &[]).await?;
-        let range = connect(&router).await?;
+        let range = connect(&router, &debian).await?;
         Ok(Arc::new(Self {
             range,
             nodes: AtomicU8::new(0),
@@ -192,34 +192,42 @@ fn machine(range: u8) -> Ipv4Addr {
 }
 
 /// The way from this machine to the router, under a range that this machine knows no other way to.
-async fn connect(router: &Space) -> Result<u8> {
+async fn connect(router: &Space, debian: &Debian) -> Result<u8> {
     let link = format!("ri{}", std::process::id());
-    let pid = router.pid().to_string();
-    let made = [
-        "link", "add", &link, "type", "veth", "peer", "name", "machine", "netns", &pid,
-    ];
-    command(Command::new("ip").args(made)).await?;
-    command(Command::new("ip").args(["link", "set", &link, "up"])).await?;
-    let known = command(Command::new("ip").args(["-4", "route", "show", "table", "all"])).await?;
+    let pid = router.pid();
+    outside(
+        debian,
+        &format!("ip link add {link} type veth peer name machine netns {pid}\nip link set {link} up"),
+    )
+    .await?;
+    let known = outside(debian, "ip -4 route show table all").await?;
     for _ in 0..TRIES {
         let range = rand::rng().random_range(RANGES);
         if known.contains(&format!("10.{range}.")) {
             continue;
         }
-        let (own, all) = (format!("{}/30", machine(range)), format!("10.{range}.0.0/16"));
-        let other = format!("10.{range}.255.2");
+        let (own, all, peer) = (
+            machine(range),
+            format!("10.{range}.0.0/16"),
+            format!("10.{range}.255.2"),
+        );
         // Who was faster has the route.
-        let routed = ["route", "add", &all, "dev", &link, "scope", "link"];
-        if command(Command::new("ip").args(routed)).await.is_err() {
+        let claimed = outside(debian, &format!("ip route add {all} dev {link} scope link")).await;
+        if claimed.is_err() {
             continue;
         }
-        command(Command::new("ip").args(["address", "add", &own, "dev", &link])).await?;
-        command(Command::new("ip").args(["route", "replace", &all, "via", &other, "dev", &link])).await?;
-        let peer = format!("ip address add {other}/30 dev machine\nip link set machine up");
-        router.script(&peer).await?;
+        let way = format!("ip address add {own}/30 dev {link}\nip route replace {all} via {peer} dev {link}");
+        outside(debian, &way).await?;
+        let back = format!("ip address add {peer}/30 dev machine\nip link set machine up");
+        router.script(&back).await?;
         return Ok(range);
     }
     bail!("no free range 10.N.0.0/16 after {TRIES} tries: look at `ip route`")
+}
+
+/// Runs a shell script on this machine.
+pub(super) async fn outside(debian: &Debian, script: &str) -> Result<String> {
+    command(Command::new("sh").args(["-ec", script]).envs(debian.environment())).await
 }
 
 /// The file name of a path, for messages and containers' entry points.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
-use super::ground::{Ground, Place, file_name};
+use super::ground::{Ground, Place, file_name, outside};
 use super::outside::command;
 use super::runtime::{self, SOCKET};
 use super::space::Space;
@@ -189,7 +189,7 @@ async fn connect(ground: &Ground, space: &Space, place: &Place, pods: &str) -> R
         "ip link add {link} netns {} type veth peer name eth0 netns {pid}",
         ground.router.pid()
     );
-    command(tokio::process::Command::new("sh").args(["-ec", &made])).await?;
+    outside(&ground.debian, &made).await?;
     let outer = format!(
         "ip address add {router}/30 dev {link}\nip link set {link} up\nip route add {pods} via {address} dev {link}"
     );

@@ -42,10 +42,10 @@ pub(super) fn page() -> Result<Page> {
         let path = chart.path().join("values.yaml");
         let values = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         let rows = rows(&values).with_context(|| format!("reading {}", path.display()))?;
-        text += &format!("\n## {}\n\n| value | default | |\n|---|---|---|\n", chart.name());
+        text.extend(["\n## ", chart.name(), "\n\n| value | default | |\n|---|---|---|\n"]);
         for Row { name, default, words } in rows {
             let words = words.replace('|', "\\|").replace('<', "&lt;");
-            text += &format!("| `{name}` | `{default}` | {words} |\n");
+            text.extend([format!("| `{name}` | `{default}` | {words} |\n")]);
         }
         if chart == Chart::Hub {
             text += CRDS;

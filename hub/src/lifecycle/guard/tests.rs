@@ -45,13 +45,18 @@ fn many(count: usize) -> Vec<RemoteIstio> {
     (0..count).map(|number| resource(&format!("r{number}"))).collect()
 }
 
+fn readable(resource: &RemoteIstio) -> Deleted {
+    Deleted {
+        remote: RemoteName::new(&resource.name_any()).expect("a name"),
+        object: Arc::new(resource.clone()),
+        is_readable: true,
+    }
+}
+
 fn look(guard: &mut Guard, resources: &[RemoteIstio], reading: Option<(Definition, u64)>, now: u64) -> Next {
-    let names: Vec<RemoteName> = resources
-        .iter()
-        .map(|resource| RemoteName::new(&resource.name_any()).expect("a name"))
-        .collect();
+    let deleted: Vec<Deleted> = resources.iter().map(readable).collect();
     let reading = reading.map(|(definition, asked_at)| Reading { definition, asked_at });
-    guard.look(names.iter().zip(resources), reading.as_ref(), now)
+    guard.look(&deleted, reading.as_ref(), now)
 }
 
 /// The rulings, in the order of the names.
@@ -218,6 +223,34 @@ fn what_another_replica_holds_is_held_here() {
         SETTLED,
     );
     assert_eq!(rulings(&guard), [Ruling::Held(Hold::Before)]);
+}
+
+#[test]
+fn what_this_hub_withdrew_by_itself_is_held_once_another_replica_holds_it() {
+    let mut guard = Guard::new(5);
+    look(&mut guard, &many(1), None, 0);
+    look(&mut guard, &many(1), Some((Definition::Stands, SETTLED)), SETTLED);
+    assert_eq!(rulings(&guard), [Ruling::Withdrawn]);
+    look(&mut guard, &[saying("r0", DELETION_HELD)], None, SETTLED + SECOND);
+    assert_eq!(rulings(&guard), [Ruling::Held(Hold::Before)]);
+}
+
+#[test]
+fn what_cannot_be_read_is_held_until_a_person_decides() {
+    let mut guard = Guard::new(5);
+    let unreadable = |resource: &RemoteIstio| Deleted {
+        is_readable: false,
+        ..readable(resource)
+    };
+    let reading = Reading {
+        definition: Definition::Stands,
+        asked_at: SETTLED,
+    };
+    guard.look(&[unreadable(&resource("r0"))], Some(&reading), SETTLED);
+    assert_eq!(rulings(&guard), [Ruling::Held(Hold::Unreadable)]);
+    let wanted = unreadable(&annotated("r0", DELETION_ANNOTATION, "withdraw"));
+    guard.look(&[wanted], None, SETTLED);
+    assert_eq!(rulings(&guard), [Ruling::Withdrawn]);
 }
 
 #[test]

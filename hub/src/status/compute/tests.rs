@@ -520,6 +520,7 @@ fn held_deletion_says_why_and_the_two_ways_on() {
         ),
         (Hold::DefinitionEnds, "DeletionHeld", "the CRD is being deleted"),
         (Hold::DefinitionGone, "DeletionHeld", "the CRD is gone"),
+        (Hold::Unreadable, "DeletionHeld", "cannot read all of it"),
         (
             Hold::DefinitionUnread("forbidden".to_owned()),
             "DeletionUnchecked",

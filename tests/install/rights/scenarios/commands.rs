@@ -149,8 +149,8 @@ pub async fn cut_off_without_tokens(mesh: &Mesh<'_>, operator: &Operator) {
     for name in OTHERS {
         mesh.create_remote_istio_named(name, &[("istio-pilot", "istio=pilot")])
             .await;
-        for _ in 0..2 {
-            says(operator, &["revoke", name]).await;
+        for reason in ["sold", "stolen"] {
+            says(operator, &["revoke", name, "--reason", reason]).await;
         }
         mesh.until_event("Revoked", "RemoteIstio", name).await;
     }
