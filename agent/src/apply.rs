@@ -135,11 +135,11 @@ impl Applier {
             // What the POST set is not for an apply to take away, and it may stand in the way: a port of the same name
             // with another number.
             Err(refused) if is_invalid(&refused) => {
-                if !take_over(&api, &object).await? {
+                // Boxed, for it is rare and large.
+                if !Box::pin(take_over(&api, &object)).await? {
                     return Err(refused);
                 }
-                return api
-                    .patch(&name, &parameters, &patch)
+                return Box::pin(api.patch(&name, &parameters, &patch))
                     .await
                     .map(Observable::into_resource);
             }

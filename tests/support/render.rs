@@ -155,8 +155,7 @@ mod tests {
 
     #[test]
     fn objects_are_split_with_their_comments_and_templates() -> Result<()> {
-        let text =
-            "---\n# Source: hub/templates/a.yaml\n# Why.\nkind: A\n---\n# Source: hub/templates/b.yaml\nkind: B\n\n---\n";
+        let text = "---\n# Source: hub/templates/a.yaml\n# Why.\nkind: A\n---\n# Source: hub/templates/b.yaml\nkind: B\n\n---\n";
         let document = |template: &str, text: &str, kind: &str| Document {
             template: template.to_owned(),
             text: text.to_owned(),

@@ -85,8 +85,8 @@ pub(super) struct RunArgs {
     /// Where health and metrics are served
     #[arg(long, env = "REMOTE_ISTIO_METRICS_ADDRESS", default_value = "[::]:8080")]
     metrics_address: SocketAddr,
-    /// How many `RemoteIstio` resources may be deleted at once: of more none is withdrawn from its remote until a person decides,
-    /// 1 to 10000
+    /// How many `RemoteIstio` resources may be deleted at once: of more none is withdrawn from its remote until a person
+    /// decides, 1 to 10000
     #[arg(
         long,
         env = "REMOTE_ISTIO_DELETION_LIMIT",

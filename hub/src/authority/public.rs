@@ -216,7 +216,7 @@ mod tests {
 
     use super::*;
 
-    fn service(ingress: serde_json::Value) -> Service {
+    fn service(ingress: &serde_json::Value) -> Service {
         let service = json!({
             "spec": {"ports": [
                 {"name": "sync", "port": 8444}, {"name": "enrolment", "port": 443}, {"name": "metrics", "port": 8080},
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn each_address_of_the_load_balancer_is_offered_with_both_ports() {
-        let offered = offered(&service(json!([
+        let offered = offered(&service(&json!([
             {"ip": "192.0.2.1"},
             {"ip": "2001:db8::1"},
             {"hostname": "hub.example.com", "ip": "192.0.2.9"},
@@ -249,9 +249,9 @@ mod tests {
 
     #[test]
     fn service_without_load_balancer_or_ports_offers_nothing() {
-        assert_eq!(offered(&service(json!([]))), PublicAddresses::default());
-        assert_eq!(offered(&service(json!([{"ip": ""}, {}]))), PublicAddresses::default());
-        let mut bare = service(json!([{"ip": "192.0.2.1"}]));
+        assert_eq!(offered(&service(&json!([]))), PublicAddresses::default());
+        assert_eq!(offered(&service(&json!([{"ip": ""}, {}]))), PublicAddresses::default());
+        let mut bare = service(&json!([{"ip": "192.0.2.1"}]));
         bare.spec = None;
         assert!(!offered(&bare).is_complete());
         assert_eq!(offered(&Service::default()), PublicAddresses::default());
@@ -259,16 +259,16 @@ mod tests {
 
     #[test]
     fn addresses_in_another_order_are_the_same() {
-        let of = |ingress| offered(&service(ingress));
-        let one = of(json!([{"ip": "192.0.2.1"}, {"ip": "2001:db8::1"}]));
-        assert!(one.holds_same_as(&of(json!([{"ip": "2001:db8::1"}, {"ip": "192.0.2.1"}]))));
-        assert!(!one.holds_same_as(&of(json!([{"ip": "192.0.2.1"}]))));
+        let of = |ingress: &serde_json::Value| offered(&service(ingress));
+        let one = of(&json!([{"ip": "192.0.2.1"}, {"ip": "2001:db8::1"}]));
+        assert!(one.holds_same_as(&of(&json!([{"ip": "2001:db8::1"}, {"ip": "192.0.2.1"}]))));
+        assert!(!one.holds_same_as(&of(&json!([{"ip": "192.0.2.1"}]))));
     }
 
     #[test]
     fn more_addresses_than_a_remote_is_told_are_left_out() {
         let many = (0..100).map(|number| json!({"ip": format!("192.0.2.{number}")}));
-        let offered = offered(&service(many.collect()));
+        let offered = offered(&service(&many.collect()));
         assert_eq!(offered.hubs.len(), limits::TRUST_ADDRESSES);
         assert_eq!(offered.enrolments.len(), limits::TRUST_ADDRESSES);
     }

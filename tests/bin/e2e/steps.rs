@@ -134,6 +134,16 @@ impl Walk<'_> {
             joined,
         );
         central.run("kubectl get remoteistios --all-namespaces").await?;
+        let message = "jsonpath={.status.conditions[?(@.type==\"Ready\")].message}";
+        let resource = format!("remoteistio/{name}");
+        self.terminal.line(
+            "the walk's resource asks for Citadel and the injector too, which this run does not allow; it says so:",
+        );
+        central
+            .run(&format!(
+                "kubectl --namespace {NAMESPACE} get {resource} --output '{message}'"
+            ))
+            .await?;
         Ok(install)
     }
 

@@ -15,7 +15,7 @@ pub(super) fn complete(reference: &str) -> Result<(String, &str)> {
                 .chars()
                 .all(|letter| letter.is_ascii_alphanumeric() || more.contains(letter))
     };
-    if !fits(name, "._-") || !fits(tag, "._-") || tag.len() > 128 || name.chars().any(|letter| letter.is_uppercase()) {
+    if !fits(name, "._-") || !fits(tag, "._-") || tag.len() > 128 || name.chars().any(char::is_uppercase) {
         bail!("{reference:?} is not the name of an image: write it as name:tag, the name in lower case");
     }
     let host = reference[..last].split('/').next().unwrap_or_default();
