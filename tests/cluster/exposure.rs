@@ -90,9 +90,9 @@ fn everything_follows_the_load_balancer_of_the_public_service() {
         assert!(said.contains(&format!("sync localhost:{sync}: ok\n")), "{said}");
         eventually("the agent keeps the new addresses", || async {
             let kept = mesh.remote(0).kept().await;
-            let link: Value = serde_json::from_slice(&kept["link.json"]).expect("JSON");
+            let trust: Value = serde_json::from_slice(&kept["link.json"]).expect("JSON");
             let expected = json!([format!("127.0.0.1:{sync}"), format!("localhost:{sync}")]);
-            seen(link["hubs"] == expected, link)
+            seen(trust["hubs"] == expected, trust)
         })
         .await;
 

@@ -356,7 +356,7 @@ async fn hub_that_chose_a_protocol_which_was_not_offered_gets_no_session() {
         let mut hub = ScriptedHub::start(&ca).await;
         let mut link = RunningLink::start(&hub, &ca, &ca);
         let _frames = link.opened().await;
-        let mut end = hub.session().await;
+        let end = hub.session().await;
         end.send(Hubs::Welcome(v1::Welcome { protocol, ..welcome() })).await;
         let event = link.event().await;
         assert!(matches!(event, LinkEvent::Closed), "{protocol}: {event:?}");
