@@ -248,6 +248,9 @@ fn proxy(ground: &Ground, machine: &Machine, plan: &Plan<'_>, data: &Path) -> Re
         "mode": "iptables",
         "clientConnection": {"kubeconfig": plan.cluster.admin_kubeconfig()},
         "clusterCIDR": plan.pods,
+        // Client and server of a Service may be on one bridge, and not every kernel shows what crosses it to the rules that
+        // translate an answer back.
+        "iptables": {"masqueradeAll": true},
         "hostnameOverride": machine.name,
         "oomScoreAdj": 0,
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},

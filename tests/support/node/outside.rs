@@ -12,9 +12,11 @@ use crate::guardian::quote;
 /// For one command; an import of an image on a busy machine takes longest.
 const COMMAND_DEADLINE: Duration = Duration::from_mins(2);
 
-/// Tries what a node will do, in namespaces that go at once; where there is no `ip`, one is fetched later.
+/// Tries what a node will do, in namespaces that go at once: a mount also loads the module of its file system. Where there is no `ip`, one is fetched later.
 const TRIAL: &str = "set -e
 mount -t tmpfs trial /mnt
+mkdir /mnt/lower /mnt/upper /mnt/work /mnt/all
+mount -t overlay trial -o lowerdir=/mnt/lower,upperdir=/mnt/upper,workdir=/mnt/work /mnt/all
 command -v ip > /dev/null || exit 0
 ip link add trial0 type veth peer name trial1
 ip link add trial2 type bridge";
@@ -28,10 +30,6 @@ pub fn missing() -> Option<String> {
     if std::process::Command::new("apt-get").arg("--version").output().is_err() {
         return Some("there is no apt-get: real nodes take their container runtime from Debian's packages".to_owned());
     }
-    let kernel = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    if !kernel.lines().any(|line| line.ends_with("\toverlay")) {
-        return Some("this kernel has no overlay file system".to_owned());
-    }
     if let Err(error) = super::control_group::Groups::find() {
         return Some(format!("{error:#}"));
     }
@@ -41,7 +39,7 @@ pub fn missing() -> Option<String> {
     match trial {
         Err(error) => Some(format!("unshare cannot be run ({error}): install Debian's util-linux")),
         Ok(output) if !output.status.success() => Some(format!(
-            "namespaces, veth pairs, bridges and mounts are needed, and this machine says: {}",
+            "namespaces, veth pairs, bridges, tmpfs and overlay mounts are needed, and this machine says: {}",
             String::from_utf8_lossy(&output.stderr).trim()
         )),
         Ok(_) => None,
