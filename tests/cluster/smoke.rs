@@ -36,7 +36,7 @@ async fn two_clusters_start_a_deployment_becomes_ready_and_nothing_is_left() -> 
         Cluster::start(with_controllers),
         Cluster::start(ClusterOptions::named("quiet").on(&etcd))
     )?;
-    apply_yaml(&quiet.admin(), &deploy::read("crds/remoteistios.yaml")?).await?;
+    deploy::crds(&quiet.admin()).await?;
     apply_yaml(&busy.admin(), DEPLOYMENT).await?;
     eventually("two ready pods with addresses", async || {
         let pods = workload::pods(&busy.admin(), "default", "app=web").await?;
