@@ -13,9 +13,9 @@ mod static_checks;
 
 use case::{ANY, Case, Refused};
 use serde_json::json;
-use support::pair::HubTrust;
+use support::pair::{HubTrust, Operator};
 
-use crate::cluster::mesh::{CITADEL, INJECTOR, Setup, run};
+use crate::cluster::mesh::{CITADEL, INJECTOR, Mesh, Setup, run};
 use scenarios::{apart, commands, components, everyday, leaving, mesh_trust};
 
 /// What an agent asks for only to see whether it may run components: Deployments and webhooks, and the mesh's CA.
@@ -33,19 +33,9 @@ fn roles_of_hub_and_agent_are_what_they_use_where_remotes_join() {
     run(async {
         let case = Case::new("istio-system").refused(COMPONENTS);
         let mut mesh = case.joinable(HubTrust::Made).await;
-        commands::leave_ended_tokens(&mesh).await;
-        let operator = commands::operator(&mesh).await;
-        commands::join(&mut mesh, &operator).await;
-        everyday::lives(&mesh).await;
-        everyday::restarts(&mut mesh).await;
-        commands::others_join(&mesh, &operator).await;
-        commands::take_back(&mesh, &operator).await;
+        let operator = joins_and_is_taken_back(&mut mesh).await;
         commands::change_ca(&mesh, &operator).await;
-        everyday::leaves(&mut mesh).await;
-        everyday::is_left_behind(&mut mesh).await;
-        commands::until_events_are_counted(&mesh, "Joined").await;
-        commands::until_ended_tokens_are_gone(&mesh).await;
-        case.compare(&mesh).await;
+        leaves_and_compares(&case, &mut mesh).await;
     });
 }
 
@@ -57,19 +47,30 @@ fn roles_of_a_hub_whose_ca_is_brought_are_what_it_uses() {
             .hub(&[r#"linkCA.mode="secret""#])
             .refused(COMPONENTS);
         let mut mesh = case.joinable(HubTrust::Brought).await;
-        commands::leave_ended_tokens(&mesh).await;
-        let operator = commands::operator(&mesh).await;
-        commands::join(&mut mesh, &operator).await;
-        everyday::lives(&mesh).await;
-        everyday::restarts(&mut mesh).await;
-        commands::others_join(&mesh, &operator).await;
-        commands::take_back(&mesh, &operator).await;
-        everyday::leaves(&mut mesh).await;
-        everyday::is_left_behind(&mut mesh).await;
-        commands::until_events_are_counted(&mesh, "Joined").await;
-        commands::until_ended_tokens_are_gone(&mesh).await;
-        case.compare(&mesh).await;
+        joins_and_is_taken_back(&mut mesh).await;
+        leaves_and_compares(&case, &mut mesh).await;
     });
+}
+
+/// Everything that comes of tokens, up to what takes them back.
+async fn joins_and_is_taken_back(mesh: &mut Mesh<'_>) -> Operator {
+    commands::leave_ended_tokens(mesh).await;
+    let operator = commands::operator(mesh).await;
+    commands::join(mesh, &operator).await;
+    everyday::lives(mesh).await;
+    everyday::restarts(mesh).await;
+    commands::others_join(mesh, &operator).await;
+    commands::take_back(mesh, &operator).await;
+    operator
+}
+
+/// The end of a remote, and what the hub does later by itself; then the comparison.
+async fn leaves_and_compares(case: &Case, mesh: &mut Mesh<'_>) {
+    everyday::leaves(mesh).await;
+    everyday::is_left_behind(mesh).await;
+    commands::until_events_are_counted(mesh, "Joined").await;
+    commands::until_ended_tokens_are_gone(mesh).await;
+    case.compare(mesh).await;
 }
 
 // Turns red when: the roles that components, files or the mesh's CA take differ from what is used.

@@ -9,6 +9,7 @@ mod raw;
 pub use agent::{ScriptedAgent, hello};
 pub use hub::{HubSession, ScriptedHub};
 pub use joiner::{Joiner, dial, issued, join_on};
+pub use raw::RawCodec;
 
 #[cfg(test)]
 mod tests {

@@ -18,6 +18,16 @@ async fn started<'a>(remote: &'a Cluster, invitation: &Value) -> Result<Release<
     Ok(agent)
 }
 
+/// A hub that runs, an agent that is installed by the commands it printed and does not run yet, and the token.
+async fn invited(stage: &Stage) -> Result<(Release<'_>, Release<'_>, String)> {
+    let hub = installed_hub(stage, &hub_values()?, Tool::Helm).await?;
+    let invitation = invite(hub.pod()?, &[]).await?;
+    let token = invitation["token"].as_str().context("a token")?.to_owned();
+    let agent = Release::of(&stage.remote, Chart::Agent, NAMESPACE, Tool::Helm).await?;
+    join(&invitation, &agent).await?;
+    Ok((hub, agent, token))
+}
+
 /// Waits until the agent says all of these words where people look: `/readyz`, or its log.
 async fn says(pod: &Pod, words: &[&str]) {
     eventually(&format!("the agent says {words:?}"), || async {
@@ -70,11 +80,7 @@ fn expired_token_is_said_to_be_one_and_a_fresh_one_is_taken_without_a_restart() 
 fn token_pasted_with_a_space_inside_is_refused_with_that_reason() -> Result<()> {
     run(async {
         let stage = Stage::start().await?;
-        let hub = installed_hub(&stage, &hub_values()?, Tool::Helm).await?;
-        let invitation = invite(hub.pod()?, &[]).await?;
-        let token = invitation["token"].as_str().context("a token")?;
-        let mut agent = Release::of(&stage.remote, Chart::Agent, NAMESPACE, Tool::Helm).await?;
-        join(&invitation, &agent).await?;
+        let (_hub, mut agent, token) = invited(&stage).await?;
         let (left, right) = token.split_at(token.len() / 2);
         paste(&agent, &format!("{left} {right}")).await?;
         agent.start().await?;
@@ -87,11 +93,7 @@ fn token_pasted_with_a_space_inside_is_refused_with_that_reason() -> Result<()> 
 fn token_pasted_with_line_ends_around_it_joins() -> Result<()> {
     run(async {
         let stage = Stage::start().await?;
-        let hub = installed_hub(&stage, &hub_values()?, Tool::Helm).await?;
-        let invitation = invite(hub.pod()?, &[]).await?;
-        let token = invitation["token"].as_str().context("a token")?;
-        let mut agent = Release::of(&stage.remote, Chart::Agent, NAMESPACE, Tool::Helm).await?;
-        join(&invitation, &agent).await?;
+        let (_hub, mut agent, token) = invited(&stage).await?;
         paste(&agent, &format!("  {token} \r\n\n")).await?;
         agent.launch().await.with_context(|| stage.log_tails())?;
         Ok(())

@@ -9,7 +9,7 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 /// Sends bytes, receives messages of type `Received`.
 #[derive(Debug)]
-pub(super) struct RawCodec<Received>(PhantomData<Received>);
+pub struct RawCodec<Received>(PhantomData<Received>);
 
 impl<Received> Default for RawCodec<Received> {
     fn default() -> Self {
@@ -32,8 +32,9 @@ impl<Received: Message + Default + Send + 'static> Codec for RawCodec<Received> 
     }
 }
 
+/// Puts bytes as they are.
 #[derive(Debug)]
-pub(super) struct RawEncoder;
+pub struct RawEncoder;
 
 impl Encoder for RawEncoder {
     type Item = Bytes;
@@ -45,8 +46,9 @@ impl Encoder for RawEncoder {
     }
 }
 
+/// Reads messages.
 #[derive(Debug)]
-pub(super) struct MessageDecoder<Received>(PhantomData<Received>);
+pub struct MessageDecoder<Received>(PhantomData<Received>);
 
 impl<Received: Message + Default> Decoder for MessageDecoder<Received> {
     type Item = Received;

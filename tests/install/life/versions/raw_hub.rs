@@ -1,13 +1,12 @@
 //! A hub that sends bytes: recorded ones, or those of a release that knows more than this one.
 
 use std::convert::Infallible;
-use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use anyhow::{Context as _, Result, bail};
-use bytes::{Buf as _, BufMut as _, Bytes};
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use prost::Message;
 use remote_istio::tls::{CertificateFiles, TlsSource};
@@ -15,13 +14,13 @@ use remote_istio::transport::{accept_loop, server_builder};
 use remote_istio::wire::v1::{self, agent_frame, hub_frame};
 use support::ca::TRUST_DOMAIN;
 use support::eventually::PATIENCE;
+use support::peer::RawCodec;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::Service;
 use tonic::server::{Grpc, NamedService, StreamingService};
 use tonic::{Request, Response, Status, Streaming};
@@ -163,50 +162,5 @@ impl StreamingService<v1::AgentFrame> for Doorman {
             taken.map_err(|_| Status::unavailable("the test has ended"))?;
             Ok(Response::new(ReceiverStream::new(frames)))
         })
-    }
-}
-
-struct RawCodec<Received>(PhantomData<Received>);
-
-impl<Received> Default for RawCodec<Received> {
-    fn default() -> Self {
-        Self(PhantomData)
-    }
-}
-
-impl<Received: Message + Default + Send + 'static> Codec for RawCodec<Received> {
-    type Encode = Bytes;
-    type Decode = Received;
-    type Encoder = AsItIs;
-    type Decoder = RawCodec<Received>;
-
-    fn encoder(&mut self) -> AsItIs {
-        AsItIs
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self::default()
-    }
-}
-
-struct AsItIs;
-
-impl Encoder for AsItIs {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put(item);
-        Ok(())
-    }
-}
-
-impl<Received: Message + Default> Decoder for RawCodec<Received> {
-    type Item = Received;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Received>, Status> {
-        let message = Received::decode(buffer.copy_to_bytes(buffer.remaining()));
-        message.map(Some).map_err(|error| Status::internal(error.to_string()))
     }
 }
