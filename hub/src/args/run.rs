@@ -1,5 +1,7 @@
 //! The flags of `run`.
 
+mod mesh;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,6 +15,9 @@ use remote_istio::model::{is_dns_label, is_dns_subdomain};
 use remote_istio::process::LogFormat;
 use remote_istio::tls::CertificateFiles;
 use remote_istio::transport::HubAddress;
+
+use mesh::MeshArgs;
+pub use mesh::MeshSigning;
 
 use super::{ArgsError, namespace, time};
 use crate::authority::LINK_CA_SECRET;
@@ -36,13 +41,6 @@ const RECOVERY_PERIODS: (Duration, Duration) = (Duration::from_secs(1), Duration
 
 /// How long after its end a certificate is good for a recovery where nothing else is said.
 const RECOVERY_PERIOD: Duration = Duration::from_hours(90 * 24);
-
-/// How long the CA of a remote may live.
-const MESH_LIFETIMES: (Duration, Duration) = (Duration::from_secs(3), Duration::from_hours(3650 * 24));
-
-/// How long it lives where nothing else is said. Citadel gives workloads 90 days: what it signed last before its own CA
-/// was renewed must end before that CA does.
-const MESH_LIFETIME: Duration = Duration::from_hours(365 * 24);
 
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
@@ -149,22 +147,6 @@ struct SigningArgs {
     recovery_period: Option<Duration>,
 }
 
-/// Signing for the mesh.
-#[derive(Debug, Args)]
-struct MeshArgs {
-    /// Lets remotes with Citadel have a CA of their own below central's mesh CA. It is off unless given, for whoever
-    /// controls the hub can then make any identity of the mesh, and so can each such remote: read docs/security.md
-    #[arg(long, env = "REMOTE_ISTIO_SIGN_MESH_CA")]
-    sign_mesh_ca: bool,
-    /// Secret of central's mesh CA, in the namespace [default: cacerts, else istio-ca-secret]
-    #[arg(long, env = "REMOTE_ISTIO_MESH_CA_SECRET", value_name = "NAME")]
-    mesh_ca_secret: Option<String>,
-    /// How long the CA of a remote lives; it is renewed at two thirds, and what is left must outlast the certificates of
-    /// workloads [default: 365d]
-    #[arg(long, env = "REMOTE_ISTIO_MESH_CERTIFICATE_LIFETIME", value_parser = parse_duration, value_name = "TIME")]
-    mesh_certificate_lifetime: Option<Duration>,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum LinkCaKind {
     Made,
@@ -187,15 +169,6 @@ pub enum LinkCa {
     },
     /// None here: all certificates come from elsewhere.
     Files(CertificateFiles),
-}
-
-/// How the hub signs for the mesh.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MeshSigning {
-    /// Name of the Secret of central's mesh CA; nothing: as Istio finds it.
-    pub secret: Option<String>,
-    /// How long the CA of a remote lives.
-    pub lifetime: Duration,
 }
 
 /// Everything the hub can be told, checked.
@@ -332,29 +305,6 @@ impl SigningArgs {
             Some((flag, _)) => Err(ArgsError::TwoPublic(flag)),
             None => Ok(Some(name.clone())),
         }
-    }
-}
-
-impl MeshArgs {
-    fn checked(self) -> Result<Option<MeshSigning>, ArgsError> {
-        if !self.sign_mesh_ca {
-            let given = [
-                ("--mesh-ca-secret", self.mesh_ca_secret.is_some()),
-                ("--mesh-certificate-lifetime", self.mesh_certificate_lifetime.is_some()),
-            ];
-            return match given.into_iter().find(|(_, given)| *given) {
-                None => Ok(None),
-                Some((flag, _)) => Err(ArgsError::NotGranted(flag)),
-            };
-        }
-        let lifetime = self.mesh_certificate_lifetime.unwrap_or(MESH_LIFETIME);
-        Ok(Some(MeshSigning {
-            secret: self
-                .mesh_ca_secret
-                .map(|name| secret_name("--mesh-ca-secret", name))
-                .transpose()?,
-            lifetime: time("--mesh-certificate-lifetime", lifetime, MESH_LIFETIMES, "365d")?,
-        }))
     }
 }
 
