@@ -90,7 +90,15 @@ impl Renderer {
     /// # Errors
     /// Helm refuses, or prints what is not YAML.
     pub fn documents(&self, chart: Chart, namespace: &str, values: &str) -> Result<Vec<Document>> {
-        let said = self.template(chart, namespace, values, &[])?;
+        self.documents_with(chart, namespace, values, &[])
+    }
+
+    /// The same, with these flags.
+    ///
+    /// # Errors
+    /// As [`Self::documents`].
+    pub fn documents_with(&self, chart: Chart, namespace: &str, values: &str, flags: &[&str]) -> Result<Vec<Document>> {
+        let said = self.template(chart, namespace, values, flags)?;
         said.success("helm template")?;
         split(&said.out)
     }

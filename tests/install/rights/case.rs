@@ -3,17 +3,15 @@
 use std::collections::BTreeSet;
 
 use support::pair::HubTrust;
+use support::release::Chart;
+use support::render::Document;
 use support::{AuditLog, Cluster};
 use tokio::sync::OnceCell;
 
-use super::chart::{self, Rendered};
+use super::chart;
 use super::log::Asked;
 use super::rule::{Difference, Grant, Use, differences};
 use crate::cluster::mesh::{Clusters, Mesh, Setup};
-
-/// The charts.
-const HUB: &str = "remote-istio-hub";
-const AGENT: &str = "remote-istio-agent";
 
 /// What an agent's chart asks for beside: it is told at the start of the agent, which no chart does here.
 const JOINS: [&str; 2] = [
@@ -145,20 +143,20 @@ impl Case {
         mesh
     }
 
-    async fn install(&self, cluster: &Cluster, rendered: &[Rendered]) {
+    async fn install(&self, cluster: &Cluster, rendered: &[Document]) {
         let installed = chart::install(cluster, rendered).await;
         installed.unwrap_or_else(|error| panic!("{}: {error:#}", self.namespace));
     }
 
-    async fn hub_chart(&self) -> Vec<Rendered> {
-        self.render(HUB, &self.hub).await
+    async fn hub_chart(&self) -> Vec<Document> {
+        self.render(Chart::Hub, &self.hub).await
     }
 
-    async fn agent_chart(&self) -> Vec<Rendered> {
-        self.render(AGENT, &self.agent).await
+    async fn agent_chart(&self) -> Vec<Document> {
+        self.render(Chart::Agent, &self.agent).await
     }
 
-    async fn render(&self, chart: &str, values: &[String]) -> Vec<Rendered> {
+    async fn render(&self, chart: Chart, values: &[String]) -> Vec<Document> {
         let values: Vec<&str> = values.iter().map(String::as_str).collect();
         let rendered = chart::render(chart, self.namespace, &values).await;
         rendered.unwrap_or_else(|error| panic!("{error:#}"))

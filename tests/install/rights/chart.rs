@@ -1,14 +1,12 @@
 //! What the charts grant: rendered by the real helm, read as rules, applied as they are.
 
-use std::path::Path;
-use std::process::Stdio;
-
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use support::Cluster;
-use support::manifest::{apply, documents};
-use support::tools::{Tool, Tools};
-use tokio::process::Command;
+use support::manifest::apply;
+use support::release::Chart;
+use support::render::{Document, Renderer};
+use support::tools::Tool;
 
 use super::rule::{Grant, Reach};
 
@@ -22,51 +20,20 @@ const INSTALLED: [&str; 6] = [
     "ClusterRoleBinding",
 ];
 
-/// One object of a chart.
-#[derive(Clone, Debug)]
-pub struct Rendered {
-    /// The template that it comes from.
-    pub source: String,
-    /// The object.
-    pub object: Value,
-}
-
-/// The chart of this name with these `--set` values in this namespace.
-pub async fn render(chart: &str, namespace: &str, values: &[&str]) -> Result<Vec<Rendered>> {
-    let tools = Tools::ready_for(&[Tool::Helm]).await?;
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../deploy/charts")
-        .join(chart);
-    let mut command = Command::new(tools.path(Tool::Helm));
-    command
-        .args(["template", chart])
-        .arg(&folder)
-        .args(["--namespace", namespace]);
-    for value in values {
-        command.args(["--set-json", value]);
-    }
-    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await;
-    let output = output.context("running helm")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "helm template {chart} with {values:?}: {said}");
-    read(&String::from_utf8(output.stdout).context("a chart that is UTF-8")?)
-}
-
-/// The objects of what `helm template` prints, each with its template.
-fn read(text: &str) -> Result<Vec<Rendered>> {
-    let mut all = Vec::new();
-    for part in text.split("\n---\n") {
-        let source = part.lines().find_map(|line| line.strip_prefix("# Source: "));
-        for object in documents(part).with_context(|| format!("reading {source:?}"))? {
-            let source = source.unwrap_or("a template without a name").to_owned();
-            all.push(Rendered { source, object });
-        }
-    }
-    Ok(all)
+/// The chart with these `--set-json` values in this namespace.
+pub async fn render(chart: Chart, namespace: &str, values: &[&str]) -> Result<Vec<Document>> {
+    let flags = values.iter().flat_map(|value| ["--set-json", value]);
+    let flags: Vec<String> = flags.map(str::to_owned).collect();
+    let (namespace, what) = (namespace.to_owned(), format!("{chart:?} with {values:?}"));
+    let rendered = tokio::task::spawn_blocking(move || {
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        Renderer::new(Tool::Helm)?.documents_with(chart, &namespace, "", &flags)
+    });
+    rendered.await.context("the renderer panicked")?.context(what)
 }
 
 /// Applies what is granted and to whom, in the place of what stands there.
-pub async fn install(cluster: &Cluster, rendered: &[Rendered]) -> Result<()> {
+pub async fn install(cluster: &Cluster, rendered: &[Document]) -> Result<()> {
     let admin = cluster.admin();
     for one in rendered {
         let kind = one.object["kind"].as_str().unwrap_or_default();
@@ -78,7 +45,7 @@ pub async fn install(cluster: &Cluster, rendered: &[Rendered]) -> Result<()> {
 }
 
 /// The rules that each account has by these objects.
-pub fn grants(rendered: &[Rendered]) -> Result<Vec<Grant>> {
+pub fn grants(rendered: &[Document]) -> Result<Vec<Grant>> {
     let mut grants = Vec::new();
     for binding in rendered {
         let kind = binding.object["kind"].as_str().unwrap_or_default();
@@ -90,7 +57,7 @@ pub fn grants(rendered: &[Rendered]) -> Result<Vec<Grant>> {
             ensure!(
                 subject["kind"] == "ServiceAccount",
                 "{} is bound to {subject}",
-                binding.source
+                binding.template
             );
             let account = format!("{}/{}", word(&subject["namespace"])?, word(&subject["name"])?);
             for rule in list(&role.object["rules"]) {
@@ -102,10 +69,10 @@ pub fn grants(rendered: &[Rendered]) -> Result<Vec<Grant>> {
 }
 
 /// The role of a binding, and where it counts.
-fn bound<'a>(rendered: &'a [Rendered], binding: &Value) -> Result<(&'a Rendered, Reach)> {
+fn bound<'a>(rendered: &'a [Document], binding: &Value) -> Result<(&'a Document, Reach)> {
     let wanted = &binding["roleRef"];
     let namespace = binding["metadata"]["namespace"].as_str();
-    let is_it = |one: &&Rendered| {
+    let is_it = |one: &&Document| {
         one.object["kind"] == wanted["kind"]
             && one.object["metadata"]["name"] == wanted["name"]
             && (wanted["kind"] == "ClusterRole" || one.object["metadata"]["namespace"].as_str() == namespace)
@@ -120,11 +87,11 @@ fn bound<'a>(rendered: &'a [Rendered], binding: &Value) -> Result<(&'a Rendered,
     Ok((role, reach))
 }
 
-fn grant(role: &Rendered, granted: &Value, account: &str, reach: Reach) -> Result<Grant> {
+fn grant(role: &Document, granted: &Value, account: &str, reach: Reach) -> Result<Grant> {
     let known = ["apiGroups", "resources", "resourceNames", "verbs"];
     let fields = granted.as_object().context("a rule")?;
     if let Some(other) = fields.keys().find(|key| !known.contains(&key.as_str())) {
-        bail!("{other} in a rule of {}", role.source);
+        bail!("{other} in a rule of {}", role.template);
     }
     let texts = |name: &str| list(&granted[name]).iter().map(word).collect::<Result<Vec<_>>>();
     Ok(Grant {
@@ -134,7 +101,7 @@ fn grant(role: &Rendered, granted: &Value, account: &str, reach: Reach) -> Resul
             word(&role.object["kind"])?,
             word(&role.object["metadata"]["name"])?
         ),
-        source: role.source.clone(),
+        source: role.template.clone(),
         reach,
         groups: texts("apiGroups")?,
         resources: texts("resources")?,
@@ -155,7 +122,7 @@ fn word(value: &Value) -> Result<String> {
 }
 
 /// What no role of ours may have, in the words of who looks for it.
-pub fn faults(rendered: &[Rendered]) -> Result<Vec<String>> {
+pub fn faults(rendered: &[Document]) -> Result<Vec<String>> {
     let mut faults = Vec::new();
     for grant in grants(rendered)? {
         let Grant {
@@ -212,9 +179,10 @@ fn opens_secrets(grant: &Grant) -> bool {
 mod tests {
     use super::*;
 
-    fn role(rules: &Value) -> Vec<Rendered> {
-        let of = |object: Value| Rendered {
-            source: "chart/templates/role.yaml".to_owned(),
+    fn role(rules: &Value) -> Vec<Document> {
+        let of = |object: Value| Document {
+            template: "templates/role.yaml".to_owned(),
+            text: String::new(),
             object,
         };
         vec![
@@ -253,25 +221,6 @@ mod tests {
             found(&json!({"apiGroups": [""], "resources": ["secrets"], "verbs": []})),
             ["a rule that grants nothing"]
         );
-    }
-
-    #[test]
-    fn each_object_comes_with_its_template() -> Result<()> {
-        let text = "---\n# Source: chart/templates/a.yaml\nkind: Role\nmetadata: {name: a}\n---\n\
-                    # Source: chart/templates/b.yaml\nkind: Secret\n";
-        let read = read(text)?;
-        let shown: Vec<_> = read
-            .iter()
-            .map(|one| (one.source.as_str(), one.object["kind"].as_str()))
-            .collect();
-        assert_eq!(
-            shown,
-            [
-                ("chart/templates/a.yaml", Some("Role")),
-                ("chart/templates/b.yaml", Some("Secret"))
-            ]
-        );
-        Ok(())
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use support::release::Chart;
+
 use super::chart;
 
 /// Account, verb, resource with its group, and name; an empty name is all.
@@ -48,7 +50,7 @@ async fn roles_of_components_are_those_that_are_written_down() {
             r#"hub.addresses=["hub.test:8444"]"#,
             &value,
         ];
-        let rendered = chart::render("remote-istio-agent", "istio-system", &values).await;
+        let rendered = chart::render(Chart::Agent, "istio-system", &values).await;
         let grants = chart::grants(&rendered.expect("rendered")).expect("roles");
         let mut granted = BTreeSet::new();
         for grant in grants.iter().filter(|grant| grant.account.contains("/istio-")) {

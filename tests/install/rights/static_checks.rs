@@ -1,6 +1,9 @@
 //! What no role may have, whatever the values: every combination of them that changes roles is rendered and looked through.
 
-use super::chart::{self, Rendered};
+use support::release::Chart;
+use support::render::Document;
+
+use super::chart;
 
 /// Each line is one choice; one value of each is taken at a time.
 type Choices = &'static [&'static [&'static [&'static str]]];
@@ -52,12 +55,12 @@ fn combinations(choices: Choices) -> Vec<Vec<&'static str>> {
     all
 }
 
-async fn rendered(name: &str, choices: Choices) -> Vec<(String, Vec<Rendered>)> {
+async fn rendered(chart: Chart, choices: Choices) -> Vec<(String, Vec<Document>)> {
     let mut all = Vec::new();
     for values in combinations(choices) {
         for namespace in ["istio-system", "elsewhere"] {
-            let rendered = chart::render(name, namespace, &values).await;
-            let what = format!("{name} in {namespace} with {values:?}");
+            let rendered = chart::render(chart, namespace, &values).await;
+            let what = format!("{chart:?} in {namespace} with {values:?}");
             all.push((what, rendered.unwrap_or_else(|error| panic!("{error:#}"))));
         }
     }
@@ -67,8 +70,8 @@ async fn rendered(name: &str, choices: Choices) -> Vec<(String, Vec<Rendered>)> 
 // Turns red when: any role has a wildcard, Secrets without a name, or a way to more rights.
 #[tokio::test]
 async fn no_combination_of_values_grants_what_no_role_may_have() {
-    for (name, choices) in [("remote-istio-hub", HUB), ("remote-istio-agent", AGENT)] {
-        for (what, rendered) in rendered(name, choices).await {
+    for (chart, choices) in [(Chart::Hub, HUB), (Chart::Agent, AGENT)] {
+        for (what, rendered) in rendered(chart, choices).await {
             let faults = chart::faults(&rendered).expect("roles");
             assert!(faults.is_empty(), "{what}:\n{}", faults.join("\n"));
             let grants = chart::grants(&rendered).expect("roles");
@@ -79,13 +82,13 @@ async fn no_combination_of_values_grants_what_no_role_may_have() {
 }
 
 /// Roles that nothing binds: they would be granted by whoever finds them.
-fn unbound(rendered: &[Rendered]) -> Vec<String> {
-    let is = |one: &&Rendered, kinds: &[&str]| kinds.contains(&one.object["kind"].as_str().unwrap_or_default());
+fn unbound(rendered: &[Document]) -> Vec<String> {
+    let is = |one: &&Document, kinds: &[&str]| kinds.contains(&one.object["kind"].as_str().unwrap_or_default());
     let bindings: Vec<_> = rendered
         .iter()
         .filter(|one| is(one, &["RoleBinding", "ClusterRoleBinding"]))
         .collect();
-    let is_bound = |role: &Rendered| {
+    let is_bound = |role: &Document| {
         bindings.iter().any(|binding| {
             let of = &binding.object["roleRef"];
             of["kind"] == role.object["kind"] && of["name"] == role.object["metadata"]["name"]
@@ -95,6 +98,6 @@ fn unbound(rendered: &[Rendered]) -> Vec<String> {
         .iter()
         .filter(|one| is(one, &["Role", "ClusterRole"]) && !is_bound(one));
     roles
-        .map(|role| format!("{}: {}", role.source, role.object["metadata"]["name"]))
+        .map(|role| format!("{}: {}", role.template, role.object["metadata"]["name"]))
         .collect()
 }
