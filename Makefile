@@ -34,7 +34,7 @@ playground-down: build ## Ends a playground that was left behind
 e2e: build ## Charts, images and pods on real nodes: central with two, two remotes (needs root; says why where it cannot run)
 	@$(TARGET)/debug/e2e
 
-test: tools ## Unit, property, pair and cluster tests
+test: tools ## Every test: units, properties, hub and agent on real API servers, the charts and their life
 	cargo test --workspace
 
 lint: rust ## Format, clippy pedantic, documentation; a warning is an error
@@ -69,7 +69,7 @@ fuzz: rust ## Fuzzes what strangers and peers can send, each target for FUZZ_SEC
 fuzz-seeds: ## Writes the first inputs of each corpus anew
 	cargo test --package remote-istio-tests --test corpus -- --ignored seeds_are_written
 
-tools: build ## Builds etcd, Kubernetes, kwok and grpcurl from Go modules into the tool cache, once
+tools: build ## Builds etcd, Kubernetes, kwok, grpcurl and Helm from Go modules into the tool cache, once
 	@$(TARGET)/debug/tools
 
 build: rust go

@@ -4,7 +4,7 @@ pub mod record;
 pub mod stage;
 
 mod connection;
-mod definitions;
+mod crds;
 mod uninstall;
 mod upgrade;
 mod versions;

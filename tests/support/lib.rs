@@ -3,11 +3,11 @@
 
 pub mod ca;
 pub mod cluster;
-pub mod definitions;
 pub mod deploy;
 pub mod etcd;
 pub mod eventually;
 pub mod folder;
+pub mod foreign_crds;
 pub mod guardian;
 pub mod http;
 pub mod image;

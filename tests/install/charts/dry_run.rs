@@ -13,7 +13,7 @@ use serde_json::json;
 use support::manifest::{apply, apply_yaml};
 use support::render::{Document, Renderer, split};
 use support::tools::Tool;
-use support::{Cluster, ClusterOptions, definitions, deploy};
+use support::{Cluster, ClusterOptions, deploy, foreign_crds};
 
 use super::cases;
 
@@ -57,7 +57,7 @@ async fn every_object_of_every_case_is_taken_by_an_api_server() -> Result<()> {
     let cluster = Cluster::start(ClusterOptions::named("charts")).await?;
     let client = cluster.admin();
     deploy::crds(&client).await?;
-    for definition in tokio::task::spawn_blocking(definitions::of_others).await?? {
+    for definition in tokio::task::spawn_blocking(foreign_crds::all).await?? {
         apply_yaml(&client, &definition).await?;
     }
     let helm = Renderer::new(Tool::Helm)?;

@@ -30,7 +30,7 @@ const USUAL: &str = "10 min";
 /// Lines of the build's output that are shown when it fails.
 const SHOWN_LINES: usize = 30;
 
-/// What cargo tells those whom it runs, and settings that give other programs than `deploy/static` means.
+/// What cargo tells those whom it runs, and settings that give other programs than `deploy/build-static` means.
 const FOREIGN: [&str; 9] = [
     "CARGO_BUILD_",
     "CARGO_ENCODED_RUSTFLAGS",
@@ -66,7 +66,7 @@ pub(super) fn build(root: &Path) -> Result<Programs> {
     if std::fs::read_to_string(&stamp).is_ok_and(|built| built == sources) {
         return Ok(Programs { folder, _lock: lock });
     }
-    let mut command = Command::new(root.join("deploy/static"));
+    let mut command = Command::new(root.join("deploy/build-static"));
     command.arg(&folder);
     for (name, _) in std::env::vars_os() {
         if name
@@ -81,7 +81,7 @@ pub(super) fn build(root: &Path) -> Result<Programs> {
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .context("running deploy/static")?;
+        .context("running deploy/build-static")?;
     watch(child)?;
     // Whoever edits while it builds gets programs of neither state.
     if sources::digest(root)? == sources {

@@ -11,7 +11,7 @@ const PLACES: [&str; 7] = [
     "Cargo.toml",
     "Cargo.lock",
     "build.rs",
-    "deploy/static",
+    "deploy/build-static",
     "proto",
     "hub",
     "agent",
@@ -87,7 +87,7 @@ mod tests {
         seen.push(digest(root.path())?);
         std::fs::rename(path("hub/src/main.rs"), path("hub/src/other.rs"))?;
         seen.push(digest(root.path())?);
-        std::fs::write(path("deploy/static"), "#!/bin/sh")?;
+        std::fs::write(path("deploy/build-static"), "#!/bin/sh")?;
         seen.push(digest(root.path())?);
         let count = seen.len();
         seen.sort();

@@ -179,7 +179,7 @@ fn what_cannot_be_an_image_is_refused_with_the_reason() -> Result<()> {
 fn dockerfile_says_the_same_as_the_archives() -> Result<()> {
     let file = std::fs::read_to_string(super::root().join("deploy/Dockerfile"))?;
     let (build, _) = file.split_once("\nFROM scratch").context("a stage for each image")?;
-    assert!(build.contains("\nRUN deploy/static /build\n"));
+    assert!(build.contains("\nRUN deploy/build-static /build\n"));
     let rust = env!("CARGO_PKG_RUST_VERSION");
     assert!(build.contains(&format!("\nFROM rust:{rust}-bookworm AS build\n")));
     for (name, description) in PROGRAMS {

@@ -26,7 +26,7 @@ const FILES: [(&str, &[&str]); 2] = [
 ///
 /// # Errors
 /// No Go or no network, the first time; later they lie in Go's own cache.
-pub fn of_others() -> Result<Vec<String>> {
+pub fn all() -> Result<Vec<String>> {
     let mut all = Vec::new();
     for (module, files) in FILES {
         let folder = download(module)?;
@@ -38,11 +38,11 @@ pub fn of_others() -> Result<Vec<String>> {
     Ok(all)
 }
 
-/// The folder with the module of the version in `tests/tools/go/definitions`, held to its checksum there.
+/// The folder with the module of the version in `tests/tools/go/foreign-crds`, held to its checksum there.
 fn download(module: &str) -> Result<PathBuf> {
     let output = Command::new("go")
         .args(["mod", "download", "-json", module])
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/go/definitions"))
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/go/foreign-crds"))
         .env("GOWORK", "off")
         .env("GOFLAGS", "-mod=readonly")
         .stdin(Stdio::null())

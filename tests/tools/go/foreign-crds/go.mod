@@ -1,4 +1,4 @@
-module remote-istio/tools/definitions
+module remote-istio/tools/foreign-crds
 
 go 1.26.8
 
